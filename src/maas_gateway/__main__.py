@@ -1,0 +1,5 @@
+"""`python -m maas_gateway`."""
+
+from maas_gateway.cli.main import run
+
+run()

@@ -1,0 +1,1 @@
+"""Users, service accounts and the roles bound to them."""

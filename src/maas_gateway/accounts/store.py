@@ -1,0 +1,178 @@
+"""Accounts in the database. Every change raises the topic `accounts`, which standings follow."""
+
+import uuid
+from typing import Final
+
+from sqlalchemy import RowMapping
+
+from maas_gateway.accounts.binding import RoleBinding
+from maas_gateway.accounts.service_account import ServiceAccount
+from maas_gateway.accounts.tables import ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS
+from maas_gateway.accounts.user import User
+from maas_gateway.database.sessions import TenantSession, UnscopedSession
+from maas_gateway.identifiers import SubjectId, TenantId
+
+TOPIC: Final = "accounts"
+
+
+def _user(row: RowMapping) -> User:
+    return User(
+        SubjectId(row["id"]),
+        TenantId(row["tenant_id"]),
+        row["name"],
+        row["password_hash"],
+        row["is_enabled"],
+        row["created_at"],
+    )
+
+
+def _service_account(row: RowMapping) -> ServiceAccount:
+    return ServiceAccount(
+        subject=SubjectId(row["id"]),
+        tenant=TenantId(row["tenant_id"]),
+        client_id=row["client_id"],
+        name=row["name"],
+        secret_digest=row["secret_digest"],
+        is_enabled=row["is_enabled"],
+        created_at=row["created_at"],
+    )
+
+
+def _binding(row: RowMapping) -> RoleBinding:
+    return RoleBinding(
+        row["id"], TenantId(row["tenant_id"]), SubjectId(row["subject_id"]), row["role"], row["model"] or None
+    )
+
+
+async def add_user(session: TenantSession, user: User) -> None:
+    """Write a new user.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    await session.insert(
+        USERS,
+        id=user.subject,
+        name=user.name,
+        password_hash=user.password_hash,
+        is_enabled=user.is_enabled,
+        created_at=user.created_at,
+    )
+    await session.bump(TOPIC)
+
+
+async def user_named(session: TenantSession, name: str) -> User | None:
+    """Return the session's tenant's user of that name."""
+    row = await session.row(USERS, USERS.c.name == name)
+    return None if row is None else _user(row)
+
+
+async def users(session: TenantSession) -> tuple[User, ...]:
+    """Return all users of the tenant by name."""
+    return tuple(_user(row) for row in await session.rows(USERS, order_by=[USERS.c.name]))
+
+
+async def enable_user(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
+    """Enable or disable a user; return whether there is such a one."""
+    changed = await session.update(USERS, USERS.c.id == subject, is_enabled=is_enabled)
+    await session.bump(TOPIC)
+    return bool(changed)
+
+
+async def rehash(session: TenantSession, subject: SubjectId, password_hash: str) -> None:
+    """Replace a user's password hash by a stronger one of the same password."""
+    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash)
+
+
+async def add_service_account(session: TenantSession, account: ServiceAccount) -> None:
+    """Write a new service account.
+
+    Raises:
+        Conflict: the name or the client id is taken.
+    """
+    await session.insert(
+        SERVICE_ACCOUNTS,
+        id=account.subject,
+        client_id=account.client_id,
+        name=account.name,
+        secret_digest=account.secret_digest,
+        is_enabled=account.is_enabled,
+        created_at=account.created_at,
+    )
+    await session.bump(TOPIC)
+
+
+async def service_accounts(session: TenantSession) -> tuple[ServiceAccount, ...]:
+    """Return all service accounts of the tenant by name."""
+    rows = await session.rows(SERVICE_ACCOUNTS, order_by=[SERVICE_ACCOUNTS.c.name])
+    return tuple(_service_account(row) for row in rows)
+
+
+async def service_account_named(session: TenantSession, name: str) -> ServiceAccount | None:
+    """Return the tenant's service account of that name."""
+    row = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.name == name)
+    return None if row is None else _service_account(row)
+
+
+async def replace_secret(session: TenantSession, subject: SubjectId, secret_digest: str) -> None:
+    """Replace a service account's secret."""
+    await session.update(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject, secret_digest=secret_digest)
+    await session.bump(TOPIC)
+
+
+async def replace_password(session: TenantSession, subject: SubjectId, password_hash: str) -> None:
+    """Replace a user's password."""
+    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash)
+    await session.bump(TOPIC)
+
+
+async def enable_service_account(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
+    """Enable or disable a service account; return whether there is such a one."""
+    changed = await session.update(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject, is_enabled=is_enabled)
+    await session.bump(TOPIC)
+    return bool(changed)
+
+
+async def by_client_id(session: UnscopedSession, client_id: str) -> ServiceAccount | None:
+    """Return the service account of that client id, whichever tenant's."""
+    row = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.client_id == client_id)
+    return None if row is None else _service_account(row)
+
+
+async def bind(session: TenantSession, binding: RoleBinding) -> None:
+    """Write a new role binding.
+
+    Raises:
+        Conflict: the subject has that role there already.
+    """
+    await session.insert(
+        ROLE_BINDINGS,
+        id=binding.binding_id,
+        subject_id=binding.subject,
+        role=binding.role,
+        model=binding.model or "",
+    )
+    await session.bump(TOPIC)
+
+
+async def unbind(session: TenantSession, binding_id: uuid.UUID) -> bool:
+    """Delete a role binding; return whether there was such a one."""
+    gone = await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.id == binding_id)
+    await session.bump(TOPIC)
+    return bool(gone)
+
+
+async def bindings(session: TenantSession, subject: uuid.UUID | None = None) -> tuple[RoleBinding, ...]:
+    """Return the tenant's role bindings, perhaps of one subject only."""
+    where = [] if subject is None else [ROLE_BINDINGS.c.subject_id == subject]
+    rows = await session.rows(ROLE_BINDINGS, *where, order_by=[ROLE_BINDINGS.c.subject_id, ROLE_BINDINGS.c.role])
+    return tuple(_binding(row) for row in rows)
+
+
+async def subject(session: TenantSession, subject: uuid.UUID) -> User | ServiceAccount | None:
+    """Return the tenant's user or service account of that identifier."""
+    user = await session.row(USERS, USERS.c.id == subject)
+    if user is not None:
+        return _user(user)
+    account = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject)
+    return None if account is None else _service_account(account)

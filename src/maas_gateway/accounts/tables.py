@@ -1,0 +1,44 @@
+"""Tables of this room."""
+
+from typing import Final
+
+from sqlalchemy import Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
+
+from maas_gateway.database.metadata import METADATA, UTCDateTime
+
+USERS: Final = Table(
+    "users",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),  # no foreign key: the platform's operators have no tenant row
+    Column("name", String(63), nullable=False),
+    Column("password_hash", String(255), nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+SERVICE_ACCOUNTS: Final = Table(
+    "service_accounts",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("client_id", String(64), nullable=False, unique=True),
+    Column("name", String(63), nullable=False),
+    Column("secret_digest", String(64), nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+ROLE_BINDINGS: Final = Table(
+    "role_bindings",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("subject_id", Uuid, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("model", String(128), nullable=False),  # "" for the whole tenant: NULL would escape the unique constraint
+    UniqueConstraint("tenant_id", "subject_id", "role", "model"),
+    Index("ix_role_bindings_subject", "subject_id"),
+)

@@ -1,0 +1,90 @@
+"""Routes of users, service accounts and role bindings, in the caller's own tenant."""
+
+import uuid
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.schemas import (
+    AccountAnswer,
+    AccountsAnswer,
+    BindingAnswer,
+    BindingsAnswer,
+    Enabling,
+    NewAccountAnswer,
+    NewBinding,
+    NewName,
+)
+from maas_gateway.web.bodies import body_schema, read_body
+
+router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES)
+
+
+@router.get("/users")
+async def list_users(gateway: Gate, caller: Caller) -> AccountsAnswer:
+    """List your tenant's users."""
+    return AccountsAnswer(accounts=[AccountAnswer.of(user) for user in await gateway.credentials.users(caller)])
+
+
+@router.post("/users", status_code=201, openapi_extra=body_schema(NewName, {"name": "ada"}))
+async def add_user(request: Request, response: Response, gateway: Gate, caller: Caller) -> NewAccountAnswer:
+    """Add a user; the password is told this once."""
+    user, password = await gateway.credentials.add_user(caller, (await read_body(request, NewName)).name)
+    response.headers["Location"] = f"/admin/v1/users/{user.subject}"
+    return NewAccountAnswer(**AccountAnswer.of(user).model_dump(), password=password)
+
+
+@router.patch("/users/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))
+async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: uuid.UUID) -> None:
+    """Enable or disable a user; a disabled one's tokens are worth nothing at once."""
+    enabling = await read_body(request, Enabling)
+    await gateway.credentials.enable_user(caller, subject, is_enabled=enabling.enabled)
+
+
+@router.get("/service-accounts")
+async def list_service_accounts(gateway: Gate, caller: Caller) -> AccountsAnswer:
+    """List your tenant's service accounts."""
+    found = await gateway.credentials.service_accounts(caller)
+    return AccountsAnswer(accounts=[AccountAnswer.of(account) for account in found])
+
+
+@router.post("/service-accounts", status_code=201, openapi_extra=body_schema(NewName, {"name": "ci"}))
+async def add_service_account(request: Request, response: Response, gateway: Gate, caller: Caller) -> NewAccountAnswer:
+    """Add a service account; the secret is told this once."""
+    name = (await read_body(request, NewName)).name
+    account, secret = await gateway.credentials.add_service_account(caller, name)
+    response.headers["Location"] = f"/admin/v1/service-accounts/{account.subject}"
+    return NewAccountAnswer(**AccountAnswer.of(account).model_dump(), client_secret=secret)
+
+
+@router.patch("/service-accounts/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))
+async def enable_service_account(request: Request, gateway: Gate, caller: Caller, subject: uuid.UUID) -> None:
+    """Enable or disable a service account; a disabled one's tokens are worth nothing at once."""
+    enabling = await read_body(request, Enabling)
+    await gateway.credentials.enable_service_account(caller, subject, is_enabled=enabling.enabled)
+
+
+@router.get("/role-bindings")
+async def list_bindings(gateway: Gate, caller: Caller) -> BindingsAnswer:
+    """List who has which role in your tenant."""
+    return BindingsAnswer(bindings=[BindingAnswer.of(b) for b in await gateway.credentials.bindings(caller)])
+
+
+@router.post(
+    "/role-bindings",
+    status_code=201,
+    openapi_extra=body_schema(NewBinding, {"subject": "00000000-0000-4000-8000-000000000000", "role": "invoker"}),
+)
+async def bind(request: Request, response: Response, gateway: Gate, caller: Caller) -> BindingAnswer:
+    """Give an account a role, on the whole tenant or on one model."""
+    new = await read_body(request, NewBinding)
+    binding = await gateway.credentials.bind(caller, new.subject, new.role, new.model)
+    response.headers["Location"] = f"/admin/v1/role-bindings/{binding.binding_id}"
+    return BindingAnswer.of(binding)
+
+
+@router.delete("/role-bindings/{binding_id}", status_code=204)
+async def unbind(gateway: Gate, caller: Caller, binding_id: uuid.UUID) -> None:
+    """Take a role away."""
+    await gateway.credentials.unbind(caller, binding_id)

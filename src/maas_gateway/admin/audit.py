@@ -1,0 +1,23 @@
+"""Routes of the audit record."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.schemas import EventAnswer, EventsAnswer
+
+router: Final = APIRouter(prefix="/admin/v1/audit", tags=["Audit"], responses=RESPONSES)
+
+
+@router.get("/events")
+async def list_events(
+    gateway: Gate,
+    caller: Caller,
+    cursor: Annotated[int, Query(ge=0, description="The number behind which to begin.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> EventsAnswer:
+    """List the records of your own chain, oldest first."""
+    records = await gateway.browse.events(caller, after=cursor, limit=limit)
+    next_cursor = records[-1].number if len(records) == limit else None
+    return EventsAnswer(events=[EventAnswer.of(record) for record in records], next_cursor=next_cursor)

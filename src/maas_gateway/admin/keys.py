@@ -1,0 +1,58 @@
+"""Routes of keyrings and of the operations that rotate them."""
+
+import uuid
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query
+
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationAnswer
+
+router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES)
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The key version's number.")]
+
+
+@router.get("/keyrings")
+async def list_keyrings(gateway: Gate, caller: Caller) -> KeyringsAnswer:
+    """List your keyrings: versions, states, and what still uses each."""
+    return KeyringsAnswer.model_validate({"keyrings": await gateway.rotate.describe(caller)})
+
+
+@router.get("/keyrings/{purpose}")
+async def get_keyring(gateway: Gate, caller: Caller, purpose: str) -> KeyringAnswer:
+    """Describe a keyring."""
+    return KeyringAnswer.model_validate(await gateway.rotate.describe_one(caller, purpose))
+
+
+@router.post("/keyrings/{purpose}:rotate")
+async def rotate(
+    gateway: Gate,
+    caller: Caller,
+    purpose: str,
+    dry_run: Annotated[bool, Query(description="Only count what would be rewrapped.")] = False,  # noqa: FBT002
+) -> OperationAnswer:
+    """Give a keyring a new primary and rewrap what the old one wraps, while requests go on.
+
+    Answers the operation: finished if it was short, else running; follow it at /admin/v1/operations/{id}.
+    """
+    operation = await gateway.rotate.rotate(caller, purpose, is_dry_run=dry_run)
+    return OperationAnswer.model_validate(operation.to_json())
+
+
+@router.post("/keyrings/{purpose}/versions/{version}:retire")
+async def retire(gateway: Gate, caller: Caller, purpose: str, version: Number) -> KeyringAnswer:
+    """Have an old version open and verify nothing any more; refused while anything needs it."""
+    return KeyringAnswer.model_validate(await gateway.rotate.retire(caller, purpose, version))
+
+
+@router.post("/keyrings/{purpose}/versions/{version}:destroy")
+async def destroy(gateway: Gate, caller: Caller, purpose: str, version: Number) -> KeyringAnswer:
+    """Delete a retired version for ever; refused while anything needs it."""
+    return KeyringAnswer.model_validate(await gateway.rotate.destroy(caller, purpose, version))
+
+
+@router.get("/operations/{operation_id}")
+async def get_operation(gateway: Gate, caller: Caller, operation_id: uuid.UUID) -> OperationAnswer:
+    """Tell how far a long act is."""
+    return OperationAnswer.model_validate((await gateway.browse.operation(caller, operation_id)).to_json())

@@ -1,0 +1,293 @@
+"""Bodies of the management API: what is taken, with unknown fields refused, and what is answered."""
+
+import uuid
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from maas_gateway.accounts.binding import RoleBinding
+from maas_gateway.accounts.service_account import ServiceAccount
+from maas_gateway.accounts.user import User
+from maas_gateway.audit.chain import AuditRecord
+from maas_gateway.registry.model import Model, ModelVersion
+from maas_gateway.tenants.tenant import Tenant
+
+
+class _Taken(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["/problems/model-not-found"])
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+
+
+class NewTenant(_Taken):
+    """A tenant to onboard."""
+
+    slug: str = Field(description="Its name in usernames: 2 to 39 of a-z, 0-9 and '-'.", max_length=64)
+    owner: str = Field(description="The first owner's name.", default="owner", max_length=64)
+
+
+class NewName(_Taken):
+    """A user or a service account to add."""
+
+    name: str = Field(description="Unique in the tenant: a-z, 0-9, '.', '_' and '-'.", max_length=64)
+
+
+class Enabling(_Taken):
+    """Whether an account may act."""
+
+    enabled: bool
+
+
+class NewBinding(_Taken):
+    """A role to bind."""
+
+    subject: uuid.UUID = Field(description="The user's or service account's id.")
+    role: str = Field(description="owner, publisher, invoker, auditor or key-custodian.", max_length=64)
+    model: str | None = Field(
+        default=None, description="One model's name; none means the whole tenant.", max_length=128
+    )
+
+
+class LabelTarget(_Taken):
+    """Where a label points."""
+
+    version: int = Field(ge=1)
+
+
+class TenantAnswer(BaseModel):
+    """A tenant."""
+
+    id: uuid.UUID
+    slug: str
+    state: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> Self:
+        """Say what a caller may know of it."""
+        return cls(id=tenant.tenant_id, slug=tenant.slug, state=tenant.state.value, created_at=tenant.created_at)
+
+
+class OwnerAnswer(BaseModel):
+    """A user whose password is told this once."""
+
+    username: str
+    password: str
+
+
+class OnboardedAnswer(TenantAnswer):
+    """A tenant and its first owner."""
+
+    owner: OwnerAnswer
+
+
+class TenantsAnswer(BaseModel):
+    """Tenants."""
+
+    tenants: list[TenantAnswer]
+
+
+class AccountAnswer(BaseModel):
+    """A user or a service account."""
+
+    id: uuid.UUID
+    name: str
+    enabled: bool
+    created_at: datetime
+    client_id: str | None = None
+
+    @classmethod
+    def of(cls, account: User | ServiceAccount) -> Self:
+        """Say what a caller may know of it."""
+        return cls(
+            id=account.subject,
+            name=account.name,
+            enabled=account.is_enabled,
+            created_at=account.created_at,
+            client_id=account.client_id if isinstance(account, ServiceAccount) else None,
+        )
+
+
+class NewAccountAnswer(AccountAnswer):
+    """An account and the secret that is told this once."""
+
+    password: str | None = None
+    client_secret: str | None = None
+
+
+class AccountsAnswer(BaseModel):
+    """Accounts."""
+
+    accounts: list[AccountAnswer]
+
+
+class BindingAnswer(BaseModel):
+    """A role binding."""
+
+    id: uuid.UUID
+    subject: uuid.UUID
+    role: str
+    model: str | None
+
+    @classmethod
+    def of(cls, binding: RoleBinding) -> Self:
+        """Say what a caller may know of it."""
+        return cls(id=binding.binding_id, subject=binding.subject, role=binding.role, model=binding.model)
+
+
+class BindingsAnswer(BaseModel):
+    """Role bindings."""
+
+    bindings: list[BindingAnswer]
+
+
+class VersionAnswer(BaseModel):
+    """A version of a model."""
+
+    model: str
+    version: int
+    stage: Literal["staged", "serving", "retired"]
+    format: str
+    digest: str = Field(description="SHA-256 of what was uploaded, hexadecimal.")
+    size_bytes: int
+    signature: dict[str, Any]
+    plan: dict[str, Any]
+    findings: list[dict[str, Any]]
+    created_by: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> Self:
+        """Say what a caller may know of it."""
+        return cls(
+            model=version.model,
+            version=version.version,
+            stage=version.stage.value,
+            format=version.format,
+            digest=version.digest,
+            size_bytes=version.size_bytes,
+            signature=version.signature.to_json(),
+            plan={"runtime": version.plan.runtime, "max_relative_error": version.plan.max_relative_error},
+            findings=[dict(finding) for finding in version.findings],
+            created_by=version.created_by,
+            created_at=version.created_at,
+        )
+
+
+class ModelAnswer(BaseModel):
+    """A model."""
+
+    name: str
+    created_at: datetime
+    versions: list[VersionAnswer]
+    labels: dict[str, int]
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Say what a caller may know of it."""
+        return cls(
+            name=model.name,
+            created_at=model.created_at,
+            versions=[VersionAnswer.of(version) for version in model.versions],
+            labels=dict(model.labels),
+        )
+
+
+class ModelsAnswer(BaseModel):
+    """Models."""
+
+    models: list[ModelAnswer]
+
+
+class KeyVersionAnswer(BaseModel):
+    """A key version."""
+
+    version: int
+    state: Literal["pending", "primary", "enabled", "disabled", "destroyed"]
+    created_at: datetime
+    uses: int = Field(description="How many items it still wraps.")
+    kid: str | None = None
+
+
+class KeyringAnswer(BaseModel):
+    """A keyring."""
+
+    purpose: str
+    versions: list[KeyVersionAnswer]
+
+
+class KeyringsAnswer(BaseModel):
+    """Keyrings."""
+
+    keyrings: list[KeyringAnswer]
+
+
+class OperationAnswer(BaseModel):
+    """A long act."""
+
+    id: uuid.UUID
+    kind: str
+    subject: dict[str, Any]
+    state: Literal["running", "succeeded", "failed"]
+    done: int
+    total: int
+    error: str | None
+    created_at: datetime
+
+
+class EventAnswer(BaseModel):
+    """An audit record."""
+
+    number: int
+    at: datetime
+    kind: str
+    actor: str
+    thing: str
+    outcome: str
+    reason: str | None
+    detail: dict[str, Any]
+    n_times: int
+    digest: str
+
+    @classmethod
+    def of(cls, record: AuditRecord) -> Self:
+        """Say what a caller may know of it."""
+        event = record.event
+        return cls(
+            number=record.number,
+            at=record.at,
+            kind=event.kind,
+            actor=event.actor,
+            thing=event.thing,
+            outcome=event.outcome.value,
+            reason=event.reason,
+            detail=dict(event.detail),
+            n_times=event.n_times,
+            digest=record.digest.hex(),
+        )
+
+
+class EventsAnswer(BaseModel):
+    """Audit records."""
+
+    events: list[EventAnswer]
+    next_cursor: int | None = None
+
+
+class TokenAnswer(BaseModel):
+    """An access token (RFC 6749 section 5.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    scope: str

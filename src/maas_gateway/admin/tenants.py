@@ -1,0 +1,46 @@
+"""Routes of tenants."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.schemas import NewTenant, OnboardedAnswer, OwnerAnswer, TenantAnswer, TenantsAnswer
+from maas_gateway.tenants.tenant import TenantState
+from maas_gateway.web.bodies import body_schema, read_body
+
+router: Final = APIRouter(prefix="/admin/v1/tenants", tags=["Tenants"], responses=RESPONSES)
+
+
+@router.get("")
+async def list_tenants(gateway: Gate, caller: Caller) -> TenantsAnswer:
+    """List tenants: all for an operator, your own otherwise."""
+    return TenantsAnswer(tenants=[TenantAnswer.of(tenant) for tenant in await gateway.onboard.tenants(caller)])
+
+
+@router.post("", status_code=201, openapi_extra=body_schema(NewTenant, {"slug": "acme", "owner": "owner"}))
+async def onboard(request: Request, response: Response, gateway: Gate, caller: Caller) -> OnboardedAnswer:
+    """Onboard a tenant; the first owner's password is told this once."""
+    new = await read_body(request, NewTenant)
+    tenant, owner = await gateway.onboard.onboard(caller, new.slug, new.owner)
+    response.headers["Location"] = f"/admin/v1/tenants/{tenant.slug}"
+    answer = TenantAnswer.of(tenant)
+    return OnboardedAnswer(**answer.model_dump(), owner=OwnerAnswer(username=owner.username, password=owner.password))
+
+
+@router.get("/{slug}")
+async def get_tenant(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+    """Describe a tenant."""
+    return TenantAnswer.of(await gateway.onboard.tenant(caller, slug))
+
+
+@router.post("/{slug}:suspend")
+async def suspend(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+    """Have none of a tenant's principals act."""
+    return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.SUSPENDED))
+
+
+@router.post("/{slug}:resume")
+async def resume(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+    """Have a suspended tenant's principals act again."""
+    return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.ACTIVE))

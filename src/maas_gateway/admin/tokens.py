@@ -1,0 +1,170 @@
+"""OAuth: the token endpoint, its metadata, the published keys.
+
+Source: RFC 6749 sections 2.3, 4.3, 4.4, 5; RFC 8414; RFC 7517.
+"""
+
+import base64
+import binascii
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote_plus
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from maas_gateway.admin.callers import Gate
+from maas_gateway.admin.schemas import TokenAnswer
+from maas_gateway.audit.event import ANONYMOUS, AuditEvent, Outcome
+from maas_gateway.auth.sign_in import IssuedToken
+from maas_gateway.errors import GatewayError, InvalidRequest, Unauthenticated
+from maas_gateway.gateway import Gateway
+from maas_gateway.identifiers import PLATFORM
+from maas_gateway.permissions import Permission
+from maas_gateway.web.bodies import read_bytes
+
+router: Final = APIRouter(tags=["OAuth"])
+
+_BEARER: Final = "Bearer"
+_MAX_FORM_BYTES: Final = 16_384
+_GRANTS: Final = ("password", "client_credentials")
+_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["grant_type"],
+                    "properties": {
+                        "grant_type": {"type": "string", "enum": list(_GRANTS)},
+                        "username": {"type": "string", "description": "`<name>@<tenant>`, with `password`."},
+                        "password": {"type": "string", "format": "password"},
+                        "client_id": {"type": "string", "description": "With `client_credentials`; or in Basic."},
+                        "client_secret": {"type": "string", "format": "password"},
+                        "scope": {"type": "string", "description": "Permissions separated by spaces; all if absent."},
+                    },
+                }
+            }
+        },
+    }
+}
+_ERROR: Final[dict[str, Any]] = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+        }
+    }
+}
+
+
+class _Refusal(Exception):
+    """An error of RFC 6749 section 5.2."""
+
+    def __init__(self, code: str, description: str, status: int = 400) -> None:
+        super().__init__(code)
+        self.code = code
+        self.description = description
+        self.status = status
+
+
+@router.post(
+    "/oauth/token",
+    response_model=TokenAnswer,
+    openapi_extra=_FORM,
+    responses={
+        400: {"description": "The grant, the credential or the scope is wrong.", "content": _ERROR},
+        401: {"description": "The client's credential is wrong.", "content": _ERROR},
+    },
+)
+async def token(request: Request, gateway: Gate) -> Response:
+    """Exchange a password, or a service account's id and secret, for an access token."""
+    form: dict[str, str] = {}
+    try:
+        form = await _form(request)
+        issued = await _issue(request, gateway, form)
+    except _Refusal as refusal:
+        await _record(gateway, refusal.code, form)
+        headers = dict(_NO_STORE)
+        if refusal.status == 401:  # noqa: PLR2004  RFC 6749 section 5.2 names the number
+            headers["WWW-Authenticate"] = 'Basic realm="maas-gateway"'
+        body = {"error": refusal.code, "error_description": refusal.description}
+        return JSONResponse(body, refusal.status, headers=headers)
+    answer = TokenAnswer(access_token=issued.token, token_type=_BEARER, expires_in=issued.life_s, scope=issued.scope)
+    return JSONResponse(answer.model_dump(), headers=_NO_STORE)
+
+
+@router.get("/.well-known/jwks.json")
+async def jwks(gateway: Gate) -> dict[str, Any]:
+    """Return every public key that may still verify a token."""
+    return await gateway.jwks.document()
+
+
+@router.get("/.well-known/oauth-authorization-server")
+async def metadata(request: Request) -> dict[str, Any]:
+    """Describe the token endpoint (RFC 8414)."""
+    issuer: str = request.app.state.issuer
+    return {
+        "issuer": issuer,
+        "token_endpoint": f"{issuer}/oauth/token",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "grant_types_supported": list(_GRANTS),
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "scopes_supported": [permission.value for permission in Permission],
+        "service_documentation": f"{issuer}/docs",
+    }
+
+
+async def _issue(request: Request, gateway: Gateway, form: dict[str, str]) -> IssuedToken:
+    grant = form.get("grant_type")
+    basic = _basic(request)
+    scope = form.get("scope")
+    try:
+        if grant == "password":
+            if "username" not in form or "password" not in form:
+                raise _Refusal("invalid_request", "username and password are needed")
+            return await gateway.sign_in.by_password(form["username"], form["password"], scope)
+        if grant == "client_credentials":
+            client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
+            return await gateway.sign_in.by_secret(client_id, secret, scope)
+    except Unauthenticated as error:
+        if grant == "password":
+            raise _Refusal("invalid_grant", error.detail) from error
+        raise _Refusal("invalid_client", error.detail, 401) from error
+    except InvalidRequest as error:
+        raise _Refusal("invalid_scope", error.detail) from error
+    if grant is None:
+        raise _Refusal("invalid_request", "grant_type is needed: password or client_credentials")
+    raise _Refusal("unsupported_grant_type", "grant_type: password or client_credentials")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    try:
+        text = (await read_bytes(request, _MAX_FORM_BYTES)).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=20)
+    except (GatewayError, ValueError) as cause:
+        raise _Refusal("invalid_request", "the body is no form, or too large") from cause
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise _Refusal("invalid_request", "a parameter is given twice")
+    return {name: value for name, value in pairs if value}
+
+
+def _basic(request: Request) -> tuple[str, str] | None:
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client_id, colon, secret = base64.b64decode(credential, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as cause:
+        raise _Refusal("invalid_client", "the Basic credential cannot be read", 401) from cause
+    if not colon:
+        raise _Refusal("invalid_client", "the Basic credential cannot be read", 401)
+    return unquote_plus(client_id), unquote_plus(secret)  # RFC 6749 section 2.3.1
+
+
+async def _record(gateway: Gateway, reason: str, form: dict[str, str]) -> None:
+    grant = form.get("grant_type")
+    what = f"grant {grant}" if grant in _GRANTS else "no grant"
+    await gateway.audit.refused_now(PLATFORM, AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason))

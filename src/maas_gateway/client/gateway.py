@@ -1,0 +1,130 @@
+"""Speaks to a running gateway: gets its own token, names what was refused, tells how far an upload is.
+
+Source: `/openapi.json` of the gateway; RFC 6749 section 4; RFC 9457.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from maas_gateway.client.failure import GatewayRefused
+
+_CHUNK_BYTES = 1 << 18
+_UPLOAD_TIMEOUT_S = 600.0
+
+
+class GatewayClient:
+    """One gateway, as one caller.
+
+    Args:
+        base_url: the gateway's address.
+        credential: the form of `POST /oauth/token`, or `{"token": …}` with a token that is there already.
+    """
+
+    def __init__(self, base_url: str, credential: Mapping[str, str]) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=60)
+        self._credential = credential
+        self._token = credential.get("token")
+
+    def token(self) -> str:
+        """Return an access token, fetched once.
+
+        Raises:
+            GatewayRefused: the credential is wrong, or the gateway does not answer.
+        """
+        if self._token is None:
+            answer = self._send("POST", "/oauth/token", data=dict(self._credential))
+            self._token = str(answer["access_token"])
+        return self._token
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the caller's models."""
+        return list(self._call("GET", "/admin/v1/models")["models"])
+
+    def push(
+        self, path: Path, model: str, version: int, on_progress: Callable[[int], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Upload a `.keras` file as a version.
+
+        Args:
+            path: the file.
+            model: the model's name.
+            version: the version's number.
+            on_progress: told how many bytes were sent since it was last told.
+        """
+        with path.open("rb") as file:
+            digest = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+
+        def chunks() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    yield chunk
+                    on_progress(len(chunk))
+
+        return self._call(
+            "PUT",
+            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format=keras",
+            content=chunks(),
+            headers={"Content-Digest": f"sha-256=:{digest}:", "Content-Length": str(path.stat().st_size)},
+            timeout=_UPLOAD_TIMEOUT_S,
+        )
+
+    def promote(self, model: str, version: int, *, is_exclusive: bool = False) -> dict[str, Any]:
+        """Have a version serve."""
+        path = f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:promote"
+        return self._call("POST", path, params={"exclusive": is_exclusive})
+
+    def label(self, model: str, label: str, version: int) -> dict[str, Any]:
+        """Point a label at a version."""
+        path = f"/admin/v1/models/{quote(model, safe='')}/labels/{quote(label, safe='')}"
+        return self._call("PUT", path, json={"version": version})
+
+    def keyrings(self) -> list[dict[str, Any]]:
+        """Return the caller's keyrings."""
+        return list(self._call("GET", "/admin/v1/keyrings")["keyrings"])
+
+    def rotate(self, purpose: str, *, is_dry_run: bool = False) -> dict[str, Any]:
+        """Rotate a keyring; return the operation."""
+        path = f"/admin/v1/keyrings/{quote(purpose, safe='')}:rotate"
+        return self._call("POST", path, params={"dry_run": is_dry_run})
+
+    def end_key(self, purpose: str, version: int, verb: str) -> dict[str, Any]:
+        """Retire or destroy an old key version; `verb` is "retire" or "destroy"."""
+        return self._call("POST", f"/admin/v1/keyrings/{quote(purpose, safe='')}/versions/{version}:{verb}")
+
+    def operation(self, operation_id: str) -> dict[str, Any]:
+        """Return an operation."""
+        return self._call("GET", f"/admin/v1/operations/{operation_id}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **rest: Any) -> dict[str, Any]:
+        authorization = {"Authorization": f"Bearer {self.token()}"}
+        return self._send(method, path, headers={**authorization, **(headers or {})}, **rest)
+
+    def _send(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, **rest)
+        except httpx.HTTPError as cause:
+            raise GatewayRefused(0, f"no answer from {self._http.base_url}: {cause}") from cause
+        try:
+            body: dict[str, Any] = answer.json() if answer.content else {}
+        except ValueError:
+            body = {}
+        if answer.is_error:
+            detail = body.get("detail") or body.get("error_description") or body.get("error") or answer.reason_phrase
+            raise GatewayRefused(answer.status_code, str(detail))
+        return body

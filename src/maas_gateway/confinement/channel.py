@@ -1,0 +1,86 @@
+"""The child's side of the conversation: what a module that runs confined is given."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+from maas_gateway.confinement.frames import (
+    PREFIX,
+    FrameKind,
+    FrameRejected,
+    pack,
+    pack_json,
+    split,
+    unpack_json,
+    unpack_prefix,
+)
+
+
+class Channel:
+    """The request to read, and the answer to give once.
+
+    A confined module has one function, `serve(channel: Channel) -> None`.
+    """
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self.arguments: Mapping[str, object] = {}
+
+    def read_header(self) -> dict[str, object]:
+        """Read the request's first frame.
+
+        Raises:
+            FrameRejected: it is another frame, or none.
+        """
+        kind, payload = self._read()
+        if kind is not FrameKind.HEADER:
+            raise FrameRejected("the request does not begin with its header")
+        return unpack_json(payload)
+
+    def request(self) -> Iterator[bytes]:
+        """Yield the request's bytes as they come, to their end.
+
+        Raises:
+            FrameRejected: the parent went away before the end.
+        """
+        while True:
+            kind, payload = self._read()
+            if kind is FrameKind.END:
+                return
+            if kind is not FrameKind.DATA:
+                raise FrameRejected("a frame in the request is of the wrong kind")
+            yield payload
+
+    def started(self, in_force: tuple[str, ...]) -> None:
+        """Tell the parent which limits are in force."""
+        self._write(pack_json(FrameKind.STARTED, {"in_force": in_force, "pid": os.getpid()}))
+
+    def progress(self, **fields: object) -> None:
+        """Tell the parent how far the work is."""
+        self._write(pack_json(FrameKind.PROGRESS, fields))
+
+    def answer(self, header: Mapping[str, object], payload: bytes | bytearray | memoryview = b"") -> None:
+        """Give the answer: a JSON object and perhaps bytes. Called once."""
+        self._write(pack_json(FrameKind.ANSWER, header))
+        for piece in split(payload):
+            self._write(pack(FrameKind.DATA, piece))
+        self._write(pack(FrameKind.END))
+
+    def fail(self, kind: str, detail: str) -> None:
+        """Tell the parent that there will be no answer, and why."""
+        self._write(pack_json(FrameKind.FAILED, {"kind": kind, "detail": detail}))
+
+    def _read(self) -> tuple[FrameKind, bytes]:
+        kind, length = unpack_prefix(self._exactly(PREFIX.size))
+        return kind, self._exactly(length)
+
+    def _exactly(self, n_bytes: int) -> bytes:
+        data = self._incoming.read(n_bytes)
+        if len(data) != n_bytes:
+            raise FrameRejected("the request ends early")
+        return data
+
+    def _write(self, frame: bytes) -> None:
+        self._outgoing.write(frame)
+        self._outgoing.flush()

@@ -1,0 +1,186 @@
+"""Who belongs to a tenant, and in which roles: users, service accounts, role bindings.
+
+Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role
+that permits more than the binder's own permissions; what is named and is not there, or is another
+tenant's, is not found.
+"""
+
+import uuid
+
+from maas_gateway.accounts import store
+from maas_gateway.accounts.binding import RoleBinding
+from maas_gateway.accounts.service_account import ServiceAccount
+from maas_gateway.accounts.user import User
+from maas_gateway.auth.client_secrets import digest_of, new_client_id, new_password, new_secret
+from maas_gateway.auth.passwords import Passwords
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+from maas_gateway.identifiers import SubjectId, check_model_name, check_username, new_id
+from maas_gateway.permissions import Permission
+from maas_gateway.policy.authorize import authorize, authorize_thing
+from maas_gateway.policy.roles import ROLES, may_be_bound
+from maas_gateway.principal import Principal
+
+
+class Credentials:
+    """The acts on accounts and bindings of the caller's own tenant."""
+
+    def __init__(self, acting: Acting, passwords: Passwords) -> None:
+        self._acting = acting
+        self._passwords = passwords
+
+    async def users(self, principal: Principal) -> tuple[User, ...]:
+        """Return the tenant's users.
+
+        Raises:
+            PermissionDenied: the caller may not read them.
+        """
+        authorize(principal, Permission.USER_READ)
+        async with self._acting.database.read(principal.tenant) as session:
+            return await store.users(session)
+
+    async def add_user(self, principal: Principal, name: str) -> tuple[User, str]:
+        """Make a user; return it and the password that is told once.
+
+        Raises:
+            PermissionDenied: the caller may not.
+            InvalidRequest: the name is malformed.
+            Conflict: the name is taken.
+        """
+        authorize(principal, Permission.USER_WRITE)
+        check_username(name)
+        password = new_password()
+        password_hash = await self._passwords.hash(password)
+        now = self._acting.clock.now()
+        user = User(SubjectId(new_id()), principal.tenant, name, password_hash, True, now)
+        try:
+            async with self._acting.database.write(principal.tenant) as session:
+                await store.add_user(session, user)
+                await self._acting.record(session, principal, "user.added", f"user {name}")
+        except Conflict as cause:
+            raise Conflict(f"name: user '{name}' exists") from cause
+        self._acting.announce(store.TOPIC)
+        return user, password
+
+    async def enable_user(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
+        """Enable or disable a user.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"user '{subject}' not found")
+        authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            if not await store.enable_user(session, subject, is_enabled=is_enabled):
+                raise absent
+            kind = "user.enabled" if is_enabled else "user.disabled"
+            await self._acting.record(session, principal, kind, f"user {subject}")
+        self._acting.announce(store.TOPIC)
+
+    async def service_accounts(self, principal: Principal) -> tuple[ServiceAccount, ...]:
+        """Return the tenant's service accounts.
+
+        Raises:
+            PermissionDenied: the caller may not read them.
+        """
+        authorize(principal, Permission.SERVICE_ACCOUNT_READ)
+        async with self._acting.database.read(principal.tenant) as session:
+            return await store.service_accounts(session)
+
+    async def add_service_account(self, principal: Principal, name: str) -> tuple[ServiceAccount, str]:
+        """Make a service account; return it and the secret that is told once.
+
+        Raises:
+            PermissionDenied: the caller may not.
+            InvalidRequest: the name is malformed.
+            Conflict: the name is taken.
+        """
+        authorize(principal, Permission.SERVICE_ACCOUNT_WRITE)
+        secret = new_secret()
+        account = ServiceAccount(
+            subject=SubjectId(new_id()),
+            tenant=principal.tenant,
+            client_id=new_client_id(),
+            name=check_username(name),
+            secret_digest=digest_of(secret),
+            is_enabled=True,
+            created_at=self._acting.clock.now(),
+        )
+        try:
+            async with self._acting.database.write(principal.tenant) as session:
+                await store.add_service_account(session, account)
+                await self._acting.record(session, principal, "service-account.added", f"service account {name}")
+        except Conflict as cause:
+            raise Conflict(f"name: service account '{name}' exists") from cause
+        self._acting.announce(store.TOPIC)
+        return account, secret
+
+    async def enable_service_account(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
+        """Enable or disable a service account.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"service account '{subject}' not found")
+        authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            if not await store.enable_service_account(session, subject, is_enabled=is_enabled):
+                raise absent
+            kind = "service-account.enabled" if is_enabled else "service-account.disabled"
+            await self._acting.record(session, principal, kind, f"service account {subject}")
+        self._acting.announce(store.TOPIC)
+
+    async def bindings(self, principal: Principal) -> tuple[RoleBinding, ...]:
+        """Return the tenant's role bindings.
+
+        Raises:
+            PermissionDenied: the caller may not read them.
+        """
+        authorize(principal, Permission.BINDING_READ)
+        async with self._acting.database.read(principal.tenant) as session:
+            return await store.bindings(session)
+
+    async def bind(self, principal: Principal, subject: uuid.UUID, role: str, model: str | None) -> RoleBinding:
+        """Give a subject a role, on the whole tenant or on one model.
+
+        Raises:
+            PermissionDenied: the caller may not, or the role permits more than the caller has.
+            InvalidRequest: there is no such role, or it cannot be bound there, or no such subject.
+            Conflict: it is bound so already.
+        """
+        authorize(principal, Permission.BINDING_WRITE)
+        if not may_be_bound(role, principal.tenant, to_model=model is not None):
+            raise InvalidRequest(f"role: '{role}' cannot be bound here")
+        if not ROLES[role] <= principal.everywhere:
+            raise PermissionDenied("role: it permits more than you are permitted")
+        if model is not None:
+            check_model_name(model)
+        binding = RoleBinding(new_id(), principal.tenant, SubjectId(subject), role, model)
+        where = f"model {model}" if model else "the tenant"
+        try:
+            async with self._acting.database.write(principal.tenant) as session:
+                if await store.subject(session, subject) is None:
+                    raise InvalidRequest(f"subject: '{subject}' is no account of this tenant")
+                await store.bind(session, binding)
+                await self._acting.record(session, principal, "role.bound", f"{role} on {where}", subject=str(subject))
+        except Conflict as cause:
+            raise Conflict(f"'{subject}' has the role {role} there already") from cause
+        self._acting.announce(store.TOPIC)
+        return binding
+
+    async def unbind(self, principal: Principal, binding_id: uuid.UUID) -> None:
+        """Take a role away.
+
+        Raises:
+            NotFound: there is no such binding in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"role binding '{binding_id}' not found")
+        authorize_thing(principal, Permission.BINDING_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            if not await store.unbind(session, binding_id):
+                raise absent
+            await self._acting.record(session, principal, "role.unbound", f"role binding {binding_id}")
+        self._acting.announce(store.TOPIC)

@@ -1,0 +1,126 @@
+"""Moving versions between stages, and labels between versions.
+
+Rules: a promotion and, where it is exclusive, the retirement of the others are one transaction; a
+label moves in one transaction and only onto a serving version; retiring a version that a label
+points at is refused, because the label's callers would be left without an answer.
+"""
+
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.sessions import TenantSession
+from maas_gateway.errors import Conflict, IllegalTransition, LabelNotFound, ModelNotFound
+from maas_gateway.identifiers import ModelRef, check_label
+from maas_gateway.permissions import Permission
+from maas_gateway.policy.authorize import authorize_model
+from maas_gateway.principal import Principal
+from maas_gateway.registry import store
+from maas_gateway.registry.model import Model, ModelVersion, Stage
+
+
+class Promote:
+    """Stage and label moves."""
+
+    def __init__(self, acting: Acting) -> None:
+        self._acting = acting
+
+    async def promote(self, principal: Principal, ref: ModelRef, *, is_exclusive: bool = False) -> ModelVersion:
+        """Have a version serve; with `is_exclusive`, retire every other.
+
+        Raises:
+            ModelNotFound: there is no such version for this caller.
+            PermissionDenied: the caller may not promote.
+            IllegalTransition: it serves already and nothing else would change.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ref)
+        acting = self._acting
+        async with acting.database.write(principal.tenant) as session:
+            model, version = await _found(session, ref)
+            others = [v for v in model.versions if v.stage is Stage.SERVING and v != version] if is_exclusive else []
+            if version.stage is not Stage.SERVING:
+                version.check_move(Stage.SERVING)
+                await store.set_stage(session, version, Stage.SERVING)
+            elif not others and not is_exclusive:
+                raise IllegalTransition(f"version {version.version} of '{version.model}' is serving already")
+            for other in others:
+                await store.set_stage(session, other, Stage.RETIRED)
+            for label, pointed in model.labels.items():
+                if pointed in {other.version for other in others}:
+                    await store.set_label(session, model.model_id, label, version.version)
+            retired = ",".join(str(other.version) for other in others)
+            await acting.record(session, principal, "model.promoted", f"model {ref}", retired=retired)
+            moved = await _found(session, ref)
+        acting.announce(store.TOPIC)
+        return moved[1]
+
+    async def retire(self, principal: Principal, ref: ModelRef) -> ModelVersion:
+        """Have a version serve no longer.
+
+        Raises:
+            ModelNotFound: there is no such version for this caller.
+            PermissionDenied: the caller may not promote.
+            IllegalTransition: it does not serve.
+            Conflict: a label points at it.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ref)
+        acting = self._acting
+        async with acting.database.write(principal.tenant) as session:
+            model, version = await _found(session, ref)
+            version.check_move(Stage.RETIRED)
+            labels = sorted(label for label, pointed in model.labels.items() if pointed == version.version)
+            if labels:
+                raise Conflict(f"label '{labels[0]}' points at version {version.version}; move it first")
+            await store.set_stage(session, version, Stage.RETIRED)
+            await acting.record(session, principal, "model.retired", f"model {ref}")
+            moved = await _found(session, ref)
+        acting.announce(store.TOPIC)
+        return moved[1]
+
+    async def label(self, principal: Principal, ref: ModelRef, version: int) -> Model:
+        """Point the label that `ref` names at a serving version.
+
+        Raises:
+            InvalidRequest: the label is malformed.
+            ModelNotFound: there is no such model or version for this caller.
+            PermissionDenied: the caller may not promote.
+            Conflict: the version does not serve.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ref)
+        label = check_label(ref.label or "")
+        acting = self._acting
+        async with acting.database.write(principal.tenant) as session:
+            model, found = await _found(session, ModelRef(ref.name, version))
+            if found.stage is not Stage.SERVING:
+                raise Conflict(
+                    f"version {version} of '{ref.name}' is {found.stage}; a label points at a serving version"
+                )
+            before = model.labels.get(label)
+            await store.set_label(session, model.model_id, label, version)
+            await acting.record(session, principal, "label.moved", f"model {ref}", version=version, before=before)
+            model, _ = await _found(session, ModelRef(ref.name, version))
+        acting.announce(store.TOPIC)
+        return model
+
+    async def unlabel(self, principal: Principal, ref: ModelRef) -> None:
+        """Delete the label that `ref` names.
+
+        Raises:
+            ModelNotFound: there is no such model or label for this caller.
+            PermissionDenied: the caller may not promote.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ref)
+        acting = self._acting
+        async with acting.database.write(principal.tenant) as session:
+            model = await store.model(session, ref.name, for_update=True)
+            if model is None:
+                raise ModelNotFound(f"model '{ref}' not found")
+            if not await store.drop_label(session, model.model_id, ref.label or ""):
+                raise LabelNotFound(f"model '{ref}' not found")
+            await acting.record(session, principal, "label.deleted", f"model {ref}")
+        acting.announce(store.TOPIC)
+
+
+async def _found(session: TenantSession, ref: ModelRef) -> tuple[Model, ModelVersion]:
+    model = await store.model(session, ref.name, for_update=True)
+    for version in () if model is None else model.versions:
+        if model is not None and version.version == ref.version:
+            return model, version
+    raise ModelNotFound(f"model '{ref}' not found")

@@ -1,0 +1,25 @@
+"""Clearing up what crashes left: blobs and wrapped keys that no version has.
+
+Rules: only what is older than any upload can last is litter; the keys go first, so that litter is
+unreadable before it is gone.
+"""
+
+from typing import Final
+
+import structlog
+
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.unscoped import read_all
+from maas_gateway.registry import store
+from maas_gateway.registry.artifacts import Artifacts
+
+AGE_S: Final = 6 * 3_600.0
+
+
+async def sweep(acting: Acting, artifacts: Artifacts) -> None:
+    """Delete litter, whichever tenant's it was."""
+    async with read_all(acting.database) as session:
+        known = await store.known_artifacts(session)
+    n_blobs = await artifacts.clear_litter(known, age_s=AGE_S, now=acting.clock.now())
+    if n_blobs:
+        structlog.get_logger().info("litter_cleared", blobs=n_blobs)

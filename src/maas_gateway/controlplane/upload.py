@@ -1,0 +1,197 @@
+"""Taking a model in: looked at, converted, compared, sealed; nothing serves yet.
+
+Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in
+the clear; only an artifact whose scan is clean, and whose plan answers as the model itself does, is
+sealed; data keys first, then blobs, then the row, which alone makes it exist. The same content under
+the same number is the same upload; other content is a conflict.
+"""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
+from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
+from maas_gateway.inference.conversion.answer import Conversion
+from maas_gateway.permissions import Permission
+from maas_gateway.policy.authorize import authorize_model
+from maas_gateway.principal import Principal
+from maas_gateway.registry import store
+from maas_gateway.registry.artifacts import Artifacts, Place
+from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
+from maas_gateway.registry.spool import Spool
+from maas_gateway.scanning.keras_archive import KerasScanner
+from maas_gateway.scanning.scanner import ScanReport, require_clean
+from maas_gateway.scanning.tflite_graph import TFLiteScanner
+from maas_gateway.tensors.signature import ModelSignature
+
+FORMATS = ("keras",)
+
+Converter = Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An upload as the door received it.
+
+    Attributes:
+        format: what the caller says it is.
+        digest: SHA-256 that the caller declared, 32 bytes, or None.
+        declared_bytes: its length if the caller declared it.
+        chunks: the body, not read yet.
+    """
+
+    format: str
+    digest: bytes | None
+    declared_bytes: int | None
+    chunks: AsyncIterator[bytes]
+
+
+class Upload:
+    """The act of taking a model in.
+
+    Args:
+        acting: what every act needs.
+        artifacts: where sealed artifacts go.
+        convert: makes the plan, in a confined child.
+        spool_folder: where uploads lie, sealed, while they are looked at.
+        max_bytes: the largest upload accepted.
+    """
+
+    def __init__(
+        self, acting: Acting, artifacts: Artifacts, convert: Converter, *, spool_folder: Path, max_bytes: int
+    ) -> None:
+        self._acting = acting
+        self._artifacts = artifacts
+        self._convert = convert
+        self._spool_folder = spool_folder
+        self._max_bytes = max_bytes
+        self._one_conversion = asyncio.Semaphore(1)
+
+    async def upload(self, principal: Principal, ref: ModelRef, incoming: Incoming) -> tuple[ModelVersion, bool]:
+        """Take a model in.
+
+        Returns:
+            The version, stage `staged`; and whether it is new.
+
+        Raises:
+            ModelNotFound, PermissionDenied: the caller may not write this model.
+            InvalidRequest: the name, the number or the digest is wrong.
+            PayloadTooLarge: it is too large.
+            ArtifactRefused: it is unsafe, broken, or cannot be served faithfully.
+            VersionExists: the number is taken by other content.
+        """
+        authorize_model(principal, Permission.MODEL_WRITE, ref)
+        version = _checked(ref, incoming)
+        if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
+            raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
+        with Spool(self._spool_folder, max_bytes=self._max_bytes) as spool:
+            await spool.take(incoming.chunks)
+            if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
+                raise InvalidRequest("digest: what arrived is not what was declared; send it again")
+            known = await self._known(principal, ref, spool.digest.hex())
+            if known is not None:
+                return known, False
+            report = await asyncio.to_thread(KerasScanner().scan, spool)
+            require_clean(report)
+            async with self._one_conversion:
+                conversion = await self._convert(_read(spool), spool.size_bytes)
+            require_clean(await asyncio.to_thread(TFLiteScanner().scan, _Bytes(conversion.plan)))
+            model = await self._model(principal, ref.name)
+            place = Place(principal.tenant, model.model_id, version)
+            sealed: list[Artifact] = []
+            try:
+                sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, spool.chunks()))
+                sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [conversion.plan]))
+                staged = self._version(principal, place, ref.name, spool, conversion, report, tuple(sealed))
+                await self._write(principal, ref, staged)
+            except BaseException:
+                await asyncio.shield(self._artifacts.discard(principal.tenant, sealed))
+                raise
+        self._acting.announce(store.TOPIC)
+        return staged, True
+
+    async def _known(self, principal: Principal, ref: ModelRef, digest: str) -> ModelVersion | None:
+        async with self._acting.database.read(principal.tenant) as session:
+            model = await store.model(session, ref.name)
+        for version in () if model is None else model.versions:
+            if version.version == ref.version:
+                if version.digest == digest:
+                    return version
+                raise VersionExists(
+                    f"version {ref.version} of '{ref.name}' exists with other content; take the next number"
+                )
+        return None
+
+    async def _model(self, principal: Principal, name: str) -> Model:
+        async with self._acting.database.write(principal.tenant) as session:
+            return await store.ensure_model(session, name, self._acting.clock.now())
+
+    def _version(  # noqa: PLR0917  the parts of one value, in the order in which they came about
+        self,
+        principal: Principal,
+        place: Place,
+        name: str,
+        spool: Spool,
+        conversion: Conversion,
+        report: ScanReport,
+        sealed: tuple[Artifact, ...],
+    ) -> ModelVersion:
+        return ModelVersion(
+            tenant=place.tenant,
+            model_id=place.model_id,
+            model=name,
+            version=place.version,
+            stage=Stage.STAGED,
+            format=report.format,
+            digest=spool.digest.hex(),
+            size_bytes=spool.size_bytes,
+            signature=ModelSignature.from_json(conversion.signature),
+            plan=ServingPlan(
+                runtime="litert",
+                input_order=tuple(conversion.input_order),
+                output_order=tuple(conversion.output_order),
+                max_relative_error=conversion.max_relative_error,
+            ),
+            findings=tuple(finding.to_json() for finding in report.findings),
+            artifacts=sealed,
+            created_by=principal.name,
+            created_at=self._acting.clock.now(),
+        )
+
+    async def _write(self, principal: Principal, ref: ModelRef, staged: ModelVersion) -> None:
+        try:
+            async with self._acting.database.write(principal.tenant) as session:
+                await store.add_version(session, staged)
+                await self._acting.record(
+                    session, principal, "model.uploaded", f"model {ref}", digest=staged.digest, bytes=staged.size_bytes
+                )
+        except Conflict as cause:
+            raise VersionExists(f"version {ref.version} of '{ref.name}' came into being meanwhile") from cause
+
+
+def _checked(ref: ModelRef, incoming: Incoming) -> int:
+    check_model_name(ref.name)
+    if ref.version is None or not 1 <= ref.version <= MAX_VERSION:
+        raise InvalidRequest(f"version: a whole number from 1 to {MAX_VERSION}")
+    if incoming.format not in FORMATS:
+        raise Unsupported(f"format: '{incoming.format}' is not taken yet; this gateway takes {', '.join(FORMATS)}")
+    return ref.version
+
+
+async def _read(spool: Spool) -> AsyncIterator[bytes]:
+    chunks = spool.chunks()
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
+
+
+class _Bytes:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size_bytes = len(content)
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        return self._content[offset : offset + n_bytes]

@@ -1,0 +1,119 @@
+"""Statements on one connection: for one tenant, or (by `unscoped` only) for none in particular.
+
+Rules: a `TenantSession` adds its tenant to every statement it runs, in the condition of a read,
+change or deletion and in the values of an insertion, so that a store which forgets the tenant
+cannot reach another's rows. Stores turn rows into frozen values; rows do not leave a store.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, Table, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maas_gateway.errors import Conflict
+from maas_gateway.identifiers import TenantId
+
+_Where = ColumnElement[bool]
+
+
+class Session:
+    """Statements within one open transaction.
+
+    Args:
+        connection: open, in a transaction that its opener commits or rolls back.
+        changes: the database's table of change counters.
+    """
+
+    def __init__(self, connection: AsyncConnection, changes: Table) -> None:
+        self._connection = connection
+        self._changes = changes
+
+    def _scope(self, table: Table) -> list[_Where]:
+        del table
+        return []
+
+    def _stamp(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+    async def rows(
+        self,
+        table: Table,
+        *where: _Where,
+        order_by: Sequence[ColumnElement[Any]] = (),
+        limit: int | None = None,
+        for_update: bool = False,
+    ) -> Sequence[RowMapping]:
+        """Return the matching rows; `for_update` locks them until the transaction ends."""
+        statement = select(table).where(*self._scope(table), *where).order_by(*order_by).limit(limit)
+        if for_update:
+            statement = statement.with_for_update()
+        return (await self._connection.execute(statement)).mappings().all()
+
+    async def row(self, table: Table, *where: _Where, for_update: bool = False) -> RowMapping | None:
+        """Return the first matching row, or None."""
+        found = await self.rows(table, *where, limit=1, for_update=for_update)
+        return found[0] if found else None
+
+    async def count(self, table: Table, *where: _Where) -> int:
+        """Return the number of matching rows."""
+        statement = select(func.count()).select_from(table).where(*self._scope(table), *where)
+        return int((await self._connection.execute(statement)).scalar_one())
+
+    async def insert(self, table: Table, **values: Any) -> None:
+        """Insert one row.
+
+        Raises:
+            Conflict: a unique constraint has it already; the transaction is of no more use.
+        """
+        try:
+            await self._connection.execute(insert(table).values(**self._stamp(values)))
+        except IntegrityError as cause:
+            raise Conflict(f"it exists already in {table.name}") from cause
+
+    async def update(self, table: Table, *where: _Where, **values: Any) -> int:
+        """Change the matching rows; return how many there were."""
+        result = await self._connection.execute(update(table).where(*self._scope(table), *where).values(**values))
+        return int(result.rowcount)
+
+    async def delete(self, table: Table, *where: _Where) -> int:
+        """Delete the matching rows; return how many there were."""
+        result = await self._connection.execute(delete(table).where(*self._scope(table), *where))
+        return int(result.rowcount)
+
+    async def bump(self, topic: str) -> None:
+        """Raise a topic's change counter when this transaction commits."""
+        changes = self._changes
+        raised = await self._connection.execute(
+            update(changes).where(changes.c.topic == topic).values(counter=changes.c.counter + 1)
+        )
+        if not raised.rowcount:
+            await self._connection.execute(insert(changes).values(topic=topic, counter=1))
+
+
+class TenantSession(Session):
+    """Statements that see one tenant's rows only.
+
+    Protects against a store that forgets its tenant; not against one that builds SQL of its own.
+    """
+
+    def __init__(self, connection: AsyncConnection, changes: Table, tenant: TenantId) -> None:
+        super().__init__(connection, changes)
+        self.tenant = tenant
+
+    def _scope(self, table: Table) -> list[_Where]:
+        return [table.c.tenant_id == self.tenant]
+
+    def _stamp(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("tenant_id", self.tenant) != self.tenant:
+            raise ValueError("a tenant's session cannot write another tenant's row")
+        return {**values, "tenant_id": self.tenant}
+
+
+class UnscopedSession(Session):
+    """Statements that see every tenant's rows; opened through `database.unscoped` only."""
+
+    def within(self, tenant: TenantId) -> TenantSession:
+        """Return a session of one tenant in the same transaction."""
+        return TenantSession(self._connection, self._changes, tenant)

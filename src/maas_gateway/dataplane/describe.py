@@ -1,0 +1,115 @@
+"""What a caller may be told of its models: states, signatures, readiness."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from maas_gateway.clock import Deadline
+from maas_gateway.dataplane.reconcile import Reconciler
+from maas_gateway.dataplane.servables import Servables
+from maas_gateway.errors import LabelNotFound, ModelNotFound
+from maas_gateway.identifiers import ModelRef
+from maas_gateway.permissions import Permission
+from maas_gateway.policy.authorize import authorize_model, is_permitted
+from maas_gateway.principal import Principal
+from maas_gateway.registry.model import Model, ModelVersion, Stage
+
+
+class LoadState(StrEnum):
+    """Where a version stands in this process."""
+
+    LOADING = "loading"
+    AVAILABLE = "available"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version's state.
+
+    Attributes:
+        version: its number.
+        state: loading, available, or ended (retired, or it could not be loaded).
+        reason: why it could not be loaded, else empty.
+    """
+
+    version: int
+    state: LoadState
+    reason: str = ""
+
+
+class Describe:
+    """Answers questions about models, without running them."""
+
+    def __init__(self, reconciler: Reconciler, servables: Servables) -> None:
+        self._reconciler = reconciler
+        self._servables = servables
+
+    async def status(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> list[VersionStatus]:
+        """Return the states of a model's versions that ever served, newest first; or of the one that `ref` names.
+
+        Raises:
+            ModelNotFound: there is no such model, version or label for this caller.
+        """
+        authorize_model(principal, Permission.MODEL_READ, ref)
+        model = await self._reconciler.model(principal.tenant, ref.name, deadline)
+        number = _number(model, ref)
+        served = [v for v in model.versions if v.stage is not Stage.STAGED and number in {None, v.version}]
+        if not served:
+            raise ModelNotFound(f"model '{ref}' not found")
+        return [self._status(version) for version in reversed(served)]
+
+    async def version(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> ModelVersion:
+        """Return the serving version that `ref` means.
+
+        Raises:
+            ModelNotFound: there is no such model, version or label for this caller.
+        """
+        authorize_model(principal, Permission.MODEL_READ, ref)
+        return await self._reconciler.resolve(principal.tenant, ref, deadline)
+
+    async def versions(self, principal: Principal, name: str, deadline: Deadline) -> list[int]:
+        """Return the numbers of a model's serving versions.
+
+        Raises:
+            ModelNotFound: there is no such model for this caller.
+        """
+        authorize_model(principal, Permission.MODEL_READ, ModelRef(name))
+        model = await self._reconciler.model(principal.tenant, name, deadline)
+        return [version.version for version in model.versions if version.stage is Stage.SERVING]
+
+    async def is_ready(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> bool:
+        """Tell whether the version that `ref` means is in memory.
+
+        Raises:
+            ModelNotFound: there is no such model, version or label for this caller.
+        """
+        return self._servables.ready(await self.version(principal, ref, deadline)) is not None
+
+    async def names(self, principal: Principal) -> list[str]:
+        """Return the names of the models that the caller may read and that serve."""
+        if self._reconciler.is_stale:
+            await self._reconciler.refresh()
+        return [
+            model.name
+            for model in self._reconciler.published(principal.tenant)
+            if is_permitted(principal, Permission.MODEL_READ, model.name)
+            and any(version.stage is Stage.SERVING for version in model.versions)
+        ]
+
+    def _status(self, version: ModelVersion) -> VersionStatus:
+        if version.stage is Stage.RETIRED:
+            return VersionStatus(version.version, LoadState.ENDED)
+        if self._servables.ready(version) is not None:
+            return VersionStatus(version.version, LoadState.AVAILABLE)
+        failure = self._servables.failure(version)
+        if failure is not None:
+            return VersionStatus(version.version, LoadState.ENDED, failure.detail)
+        return VersionStatus(version.version, LoadState.LOADING)
+
+
+def _number(model: Model, ref: ModelRef) -> int | None:
+    if ref.label is None:
+        return ref.version
+    if ref.label not in model.labels:
+        raise LabelNotFound(f"model '{ref}' not found")
+    return model.labels[ref.label]

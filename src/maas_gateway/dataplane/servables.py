@@ -1,0 +1,222 @@
+"""Model versions in memory: opened, loaded, warmed, drained, given back.
+
+Rules: a version is opened once, however many ask; only one whose seal verified and whose first call
+ran is handed out; a seal that does not verify raises the alarm and is not tried again until the
+registry changes; what fails for another reason is tried again after a pause; a version that is no
+longer wanted finishes its requests before its memory is given back.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import structlog
+
+from maas_gateway.audit.event import AuditEvent, Outcome
+from maas_gateway.audit.log import AuditLog
+from maas_gateway.clock import Clock, Deadline
+from maas_gateway.errors import DeadlineExceeded, GatewayError, IntegrityFailure, ModelNotReady, Unavailable
+from maas_gateway.identifiers import ModelId
+from maas_gateway.inference.batcher import Batcher
+from maas_gateway.inference.executor import Executor
+from maas_gateway.inference.runtimes.catalogue import LOADERS
+from maas_gateway.inference.runtimes.runtime import Runtime
+from maas_gateway.registry.artifacts import Artifacts
+from maas_gateway.registry.model import ArtifactRole, ModelVersion
+from maas_gateway.telemetry.metrics import Metrics
+from maas_gateway.tensors.datatypes import Datatype
+from maas_gateway.tensors.signature import FREE, ModelSignature
+
+_RETRY_S = 5.0
+
+Key = tuple[ModelId, int]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much of one model's work may run and wait.
+
+    Attributes:
+        max_rows: most rows that one engine call takes.
+        max_queue: requests that may wait.
+    """
+
+    max_rows: int
+    max_queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """A version in memory, ready to answer."""
+
+    version: ModelVersion
+    runtime: Runtime
+    batcher: Batcher
+
+    @property
+    def signature(self) -> ModelSignature:
+        """What it takes and gives."""
+        return self.version.signature
+
+
+@dataclass(slots=True)
+class _Slot:
+    version: ModelVersion
+    is_settled: asyncio.Event
+    servable: Servable | None = None
+    failure: GatewayError | None = None
+    retry_at_s: float | None = None
+
+
+class Servables:
+    """What this process has in memory."""
+
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        executor: Executor,
+        *,
+        limits: BatchLimits,
+        audit: AuditLog,
+        metrics: Metrics,
+        clock: Clock,
+        spawn: Spawn,
+    ) -> None:
+        self._artifacts = artifacts
+        self._executor = executor
+        self._limits = limits
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._spawn = spawn
+        self._slots: dict[Key, _Slot] = {}
+        self._log = structlog.get_logger()
+
+    def ready(self, version: ModelVersion) -> Servable | None:
+        """Return the version if it is in memory and ready; never waits."""
+        slot = self._slots.get((version.model_id, version.version))
+        return None if slot is None else slot.servable
+
+    def failure(self, version: ModelVersion) -> GatewayError | None:
+        """Return why the version could not be loaded, if that is so."""
+        slot = self._slots.get((version.model_id, version.version))
+        return None if slot is None else slot.failure
+
+    async def get(self, version: ModelVersion, deadline: Deadline) -> Servable:
+        """Return the version, loaded.
+
+        Raises:
+            ModelNotReady: it could not be loaded.
+            DeadlineExceeded: it was not loaded in time.
+        """
+        slot = self._slot(version)
+        if slot.servable is None and slot.failure is None:
+            try:
+                await asyncio.wait_for(slot.is_settled.wait(), max(0.0, deadline.left_s()))
+            except TimeoutError:
+                raise DeadlineExceeded(f"version {version.version} of '{version.model}' is still loading") from None
+        if slot.servable is None:
+            reason = "it was unloaded" if slot.failure is None else slot.failure.detail
+            raise ModelNotReady(
+                f"version {version.version} of '{version.model}' cannot be served: {reason}", retry_after_s=_RETRY_S
+            )
+        return slot.servable
+
+    async def load(self, version: ModelVersion) -> None:
+        """Have the version in memory, or know why not."""
+        await self._slot(version).is_settled.wait()
+
+    def keep_only(self, model_id: ModelId, wanted: frozenset[int]) -> None:
+        """Unload versions of a model that are no longer wanted; try failed ones that are, again."""
+        for key in [key for key in self._slots if key[0] == model_id]:
+            slot = self._slots[key]
+            if key[1] not in wanted or slot.failure is not None:
+                del self._slots[key]
+                if slot.servable is not None:
+                    self._spawn(self._unload(slot.servable))
+
+    async def close(self) -> None:
+        """Unload everything."""
+        slots, self._slots = self._slots, {}
+        for slot in slots.values():
+            if slot.servable is not None:
+                await self._unload(slot.servable)
+
+    def _slot(self, version: ModelVersion) -> _Slot:
+        key = (version.model_id, version.version)
+        slot = self._slots.get(key)
+        is_due = slot is not None and slot.retry_at_s is not None and slot.retry_at_s <= self._clock.monotonic_s()
+        if slot is None or is_due:
+            slot = _Slot(version, asyncio.Event())
+            self._slots[key] = slot
+            self._spawn(self._settle(slot))
+        return slot
+
+    async def _settle(self, slot: _Slot) -> None:
+        version = slot.version
+        name = {"tenant": str(version.tenant), "model": version.model, "version": version.version}
+        began_s = self._clock.monotonic_s()
+        try:
+            slot.servable = await self._loaded(version)
+        except IntegrityFailure as failure:
+            slot.failure = failure
+            self._metrics.integrity_alarms.inc()
+            self._log.critical("integrity_alarm", reason=failure.detail, **name)
+            thing = f"model {version.model}/versions/{version.version}"
+            event = AuditEvent("model.integrity", "gateway", thing, Outcome.ALARM, failure.slug)
+            self._audit.refused(version.tenant, event)
+        except GatewayError as failure:
+            slot.failure = failure
+            slot.retry_at_s = self._clock.monotonic_s() + _RETRY_S
+            self._log.error("model_not_loaded", reason=failure.detail, **name)
+        except Exception:  # noqa: BLE001  the outermost frame of a background act: logged, and the version says so
+            slot.failure = Unavailable("an unexpected fault while loading; the operator's log has it")
+            slot.retry_at_s = self._clock.monotonic_s() + _RETRY_S
+            self._log.exception("model_not_loaded", **name)
+        else:
+            self._metrics.loaded.inc()
+            took_ms = round((self._clock.monotonic_s() - began_s) * 1000)
+            self._log.info("model_loaded", took_ms=took_ms, **name)
+        finally:
+            slot.is_settled.set()
+        if slot.servable is not None and self._slots.get((version.model_id, version.version)) is not slot:
+            await self._unload(slot.servable)  # no longer wanted by the time it was ready
+
+    async def _loaded(self, version: ModelVersion) -> Servable:
+        with await self._artifacts.open(version, ArtifactRole(version.plan.runtime)) as memory:
+            load = partial(
+                LOADERS[version.plan.runtime],
+                memory.descriptor,
+                memory.size_bytes,
+                signature=version.signature,
+                input_order=version.plan.input_order,
+                output_order=version.plan.output_order,
+            )
+            runtime = await asyncio.to_thread(load)
+        await asyncio.to_thread(runtime.run, _zeros(version.signature))
+        limits = self._limits
+        return Servable(
+            version, runtime, Batcher(runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue)
+        )
+
+    async def _unload(self, servable: Servable) -> None:
+        with contextlib.suppress(GatewayError):
+            await servable.batcher.drain()
+        servable.runtime.close()
+        self._metrics.loaded.dec()
+        version = servable.version
+        self._log.info("model_unloaded", tenant=str(version.tenant), model=version.model, version=version.version)
+
+
+def _zeros(signature: ModelSignature) -> tuple[np.ndarray, ...]:
+    """Return the smallest input that the signature allows."""
+    return tuple(
+        np.full(shape, b"" if spec.datatype is Datatype.BYTES else 0, dtype=spec.datatype.numpy)
+        for spec in signature.inputs
+        for shape in [[1 if n == FREE else n for n in spec.shape]]
+    )

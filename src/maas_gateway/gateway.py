@@ -1,0 +1,326 @@
+"""Builds every collaborator, opens and closes them; the one place that chooses forms.
+
+Rules: background work lives in one task group that this module owns; a fault in it is logged and
+counted, and the loop goes on after a pause; closing lets running requests finish first.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from maas_gateway.audit.chain import AuditRecord
+from maas_gateway.audit.log import AuditLog
+from maas_gateway.audit.store import records as read_chain
+from maas_gateway.auth.authenticator import Authenticator
+from maas_gateway.auth.jwks import JWKSet
+from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.sign_in import SignIn
+from maas_gateway.auth.standing import Standings
+from maas_gateway.auth.tokens import TokenRules, Tokens
+from maas_gateway.clock import SystemClock
+from maas_gateway.confinement.limits import Limits
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.browse import Browse
+from maas_gateway.controlplane.credentials import Credentials
+from maas_gateway.controlplane.onboard import Onboard
+from maas_gateway.controlplane.promote import Promote
+from maas_gateway.controlplane.provision import Provision
+from maas_gateway.controlplane.rotate import LEASE, Rotate
+from maas_gateway.controlplane.sweep import sweep
+from maas_gateway.controlplane.upload import Upload
+from maas_gateway.database.changes import Changes
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
+from maas_gateway.database.migrations import is_current, migrate
+from maas_gateway.database.unscoped import read_all
+from maas_gateway.dataplane.describe import Describe
+from maas_gateway.dataplane.predict import Predict
+from maas_gateway.dataplane.reconcile import Reconciler
+from maas_gateway.dataplane.servables import BatchLimits, Servables
+from maas_gateway.errors import Misconfigured
+from maas_gateway.identifiers import PLATFORM
+from maas_gateway.inference.conversion.answer import Conversion
+from maas_gateway.inference.conversion.convert import convert_keras
+from maas_gateway.inference.threads import ThreadExecutor
+from maas_gateway.keyring import store as keys
+from maas_gateway.keyring.data_keys import DataKeys
+from maas_gateway.keyring.file import FileHolder
+from maas_gateway.keyring.key import Purpose
+from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.registry.artifacts import Artifacts
+from maas_gateway.registry.directory import DirectoryBlobs
+from maas_gateway.settings import Settings
+from maas_gateway.telemetry.metrics import Metrics
+from maas_gateway.tenants import store as tenants
+
+_PAUSE_AFTER_FAULT_S = 1.0
+_SWEEP_EVERY_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that doors call."""
+
+    authenticator: Authenticator
+    sign_in: SignIn
+    jwks: JWKSet
+    predict: Predict
+    describe: Describe
+    reconciler: Reconciler
+    upload: Upload
+    promote: Promote
+    rotate: Rotate
+    onboard: Onboard
+    provision: Provision
+    credentials: Credentials
+    browse: Browse
+    audit: AuditLog
+    metrics: Metrics
+
+
+async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
+    """Bring a place to where a gateway can start: folders, root key, schemas, the platform's rings. Safe to repeat.
+
+    Args:
+        settings: the configuration.
+        makes_root_key: whether a missing root key is made; without, it is refused.
+
+    Raises:
+        Misconfigured: the root key is missing or unreadable, or a database is newer than this program.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    clock = SystemClock()
+    if makes_root_key:
+        FileHolder.create(settings.root_file, clock)
+    elif not settings.root_file.exists():
+        raise Misconfigured(f"there is no root key at {settings.root_file}; run: maas-gateway init")
+    holder = FileHolder(settings.root_file, clock)
+    await migrate_all(settings)
+    _, key_store = _databases(settings)
+    try:
+        await Keyring(key_store, holder, clock).ensure(PLATFORM, Purpose.TOKEN_SIGNING)
+    finally:
+        await key_store.close()
+
+
+async def migrate_all(settings: Settings) -> bool:
+    """Bring both databases to this program's schema; return whether anything had to be done.
+
+    Raises:
+        Misconfigured: a database does not answer, or a newer program made it.
+    """
+    done = []
+    for database, name in zip(_databases(settings), ("main", "keys"), strict=True):
+        try:
+            done.append(await migrate(database, name))
+        finally:
+            await database.close()
+    return any(done)
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Gateway]:
+    """Build a gateway, run its background work, and close it again.
+
+    Args:
+        settings: the configuration.
+        metrics: where it counts; its own if none is given.
+
+    Raises:
+        Misconfigured: the place is not prepared.
+    """
+    clock = SystemClock()
+    metrics = metrics or Metrics()
+    async with AsyncExitStack() as stack:
+        main, key_store = _databases(settings)
+        stack.push_async_callback(main.close)
+        stack.push_async_callback(key_store.close)
+        changes = Changes([main, key_store])
+        audit = AuditLog(main, clock, metrics.audit_lost.inc)
+        stack.push_async_callback(audit.flush)
+        keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
+        artifacts = Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring))
+        executor = ThreadExecutor(settings.inference.n_threads)
+        stack.callback(executor.close)
+        tasks = await stack.enter_async_context(_background())
+        acting = Acting(main, audit, clock, changes.announce)
+
+        jwks = JWKSet(keyring, clock)
+        tokens = Tokens(keyring, jwks, _rules(settings), clock)
+        standings = Standings(main)
+        passwords = Passwords(
+            memory_kib=settings.passwords.memory_kib,
+            passes=settings.passwords.passes,
+            n_parallel=settings.passwords.n_parallel,
+        )
+        changes.listen(tenants.TOPIC, standings.forget)
+        changes.listen(keys.TOPIC, keyring.forget)
+        changes.listen(keys.TOPIC, tokens.forget)
+
+        servables = Servables(
+            artifacts,
+            executor,
+            limits=BatchLimits(settings.inference.max_batch_rows, settings.inference.max_queue),
+            audit=audit,
+            metrics=metrics,
+            clock=clock,
+            spawn=tasks.spawn,
+        )
+        stack.push_async_callback(servables.close)
+        reconciler = Reconciler(main, changes, servables, clock=clock, spawn=tasks.spawn)
+        life_s = settings.tokens.life_s + 2 * settings.tokens.skew_s
+        rotate = Rotate(acting, keyring, tasks.spawn, token_life_s=life_s)
+        tasks.loop("changes", changes.run)
+        tasks.loop("reconcile", reconciler.run)
+        tasks.loop("refusals", audit.run)
+        tasks.loop("resume", _every(LEASE.total_seconds() / 2, rotate.resume))
+        tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, artifacts)))
+        provision = Provision(acting, keyring, passwords)
+        yield Gateway(
+            authenticator=Authenticator(tokens, standings),
+            sign_in=SignIn(main, passwords, tokens, standings),
+            jwks=jwks,
+            predict=Predict(reconciler, servables),
+            describe=Describe(reconciler, servables),
+            reconciler=reconciler,
+            upload=Upload(
+                acting,
+                artifacts,
+                _converter(settings),
+                spool_folder=settings.data_dir / "spool",
+                max_bytes=settings.uploads.max_bytes,
+            ),
+            promote=Promote(acting),
+            rotate=rotate,
+            onboard=Onboard(acting, provision),
+            provision=provision,
+            credentials=Credentials(acting, passwords),
+            browse=Browse(main),
+            audit=audit,
+            metrics=metrics,
+        )
+
+
+def _databases(settings: Settings) -> tuple[Database, Database]:
+    pool_size = settings.database.pool_size
+    main = Database(settings.main_url, CHANGES, pool_size=pool_size)
+    return main, Database(settings.keys_url, KEYS_CHANGES, overwrites_deleted=True, pool_size=pool_size)
+
+
+def _rules(settings: Settings) -> TokenRules:
+    tokens = settings.tokens
+    return TokenRules(settings.base_url, tokens.audience, tokens.life_s, tokens.skew_s)
+
+
+def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
+    limits = Limits(memory_bytes=settings.uploads.conversion_memory_bytes)
+
+    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
+        deadline_s = settings.uploads.conversion_deadline_s
+        return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
+
+    return convert
+
+
+class _Tasks:
+    """Background work of one gateway."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._running: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something once."""
+        self._keep(self._group.create_task(self._once(work)))
+
+    def loop(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run something that never ends, again if it faults."""
+        self._keep(self._group.create_task(self._again(name, work), name=name))
+
+    def cancel(self) -> None:
+        """End everything."""
+        for task in self._running:
+            task.cancel()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _once(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001  the outermost frame of background work
+            self._log.exception("background_fault")
+
+    async def _again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception:  # noqa: BLE001  the outermost frame of a background loop
+                self._log.exception("background_fault", loop=name)
+            await asyncio.sleep(_PAUSE_AFTER_FAULT_S)
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[_Tasks]:
+    async with asyncio.TaskGroup() as group:
+        tasks = _Tasks(group)
+        try:
+            yield tasks
+        finally:
+            tasks.cancel()
+
+
+def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def repeat() -> None:
+        while True:
+            await work()
+            await asyncio.sleep(pause_s)
+
+    return repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What `inspect` found.
+
+    Attributes:
+        faults: in sentences.
+        chains: every audit chain, whole.
+    """
+
+    faults: tuple[str, ...]
+    chains: tuple[list[AuditRecord], ...]
+
+
+async def inspect(settings: Settings) -> Inspection:
+    """Look at a place without changing it.
+
+    Raises:
+        Misconfigured: a database cannot be opened.
+    """
+    main, key_store = _databases(settings)
+    faults = []
+    chains: list[list[AuditRecord]] = []
+    try:
+        for database, name in ((main, "main"), (key_store, "keys")):
+            if not await is_current(database, name):
+                faults.append(
+                    f"the {name} database is not at this version's schema; run: maas-gateway database upgrade"
+                )
+        if not faults:
+            async with read_all(main) as session:
+                owners = [PLATFORM, *(tenant.tenant_id for tenant in await tenants.every(session))]
+                chains = [await read_chain(session.within(owner)) for owner in owners]
+            if not await Keyring(key_store, FileHolder(settings.root_file, SystemClock()), SystemClock()).published():
+                faults.append("there is no key that signs tokens; run: maas-gateway init")
+    finally:
+        await main.close()
+        await key_store.close()
+    return Inspection(tuple(faults), tuple(chains))

@@ -1,0 +1,1 @@
+"""From a servable's tensors to its answer: runtimes, where they run, and requests run together."""

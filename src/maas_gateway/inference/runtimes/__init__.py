@@ -1,0 +1,1 @@
+"""What computes a model's answers, one module a format."""

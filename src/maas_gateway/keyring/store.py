@@ -1,0 +1,194 @@
+"""Keyrings and wrapped data keys in the key store. Every change of a ring raises the topic `keyring`."""
+
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import RowMapping
+
+from maas_gateway.crypto.envelope import WrappedDataKey
+from maas_gateway.database.engine import Database
+from maas_gateway.database.sessions import Session, TenantSession, UnscopedSession
+from maas_gateway.database.unscoped import read_all, write_all
+from maas_gateway.identifiers import TenantId
+from maas_gateway.keyring.key import KeyState, KeyVersion, Purpose
+from maas_gateway.keyring.tables import DATA_KEYS, KEY_VERSIONS
+
+TOPIC: Final = "keyring"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key version and its bytes, wrapped by the root key; None once destroyed."""
+
+    version: KeyVersion
+    wrapped: bytes | None
+
+
+def _stored(row: RowMapping) -> StoredKey:
+    version = KeyVersion(
+        tenant=TenantId(row["tenant_id"]),
+        purpose=Purpose(row["purpose"]),
+        version=row["version"],
+        state=KeyState(row["state"]),
+        root_version=row["root_version"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        public=row["public"],
+    )
+    return StoredKey(version, None if row["wrapped"] is None else bytes(row["wrapped"]))
+
+
+def _wrapped(row: RowMapping) -> WrappedDataKey:
+    return WrappedDataKey(
+        artifact_id=row["artifact_id"],
+        tenant_id=row["tenant_id"],
+        purpose=row["purpose"],
+        key_version=row["key_version"],
+        nonce=bytes(row["nonce"]),
+        context=bytes(row["context"]),
+        ciphertext=bytes(row["ciphertext"]),
+    )
+
+
+def every_ring(database: Database, *, is_write: bool) -> AbstractAsyncContextManager[UnscopedSession]:
+    """Open a transaction on every tenant's rings: what a new root key needs."""
+    return write_all(database) if is_write else read_all(database)
+
+
+async def ring(session: TenantSession, purpose: Purpose, *, for_update: bool = False) -> tuple[StoredKey, ...]:
+    """Return all versions of one ring by number."""
+    rows = await session.rows(
+        KEY_VERSIONS,
+        KEY_VERSIONS.c.purpose == purpose.value,
+        order_by=[KEY_VERSIONS.c.version],
+        for_update=for_update,
+    )
+    return tuple(_stored(row) for row in rows)
+
+
+async def add(session: TenantSession, stored: StoredKey) -> None:
+    """Write a new key version."""
+    version = stored.version
+    await session.insert(
+        KEY_VERSIONS,
+        purpose=version.purpose.value,
+        version=version.version,
+        state=version.state.value,
+        root_version=version.root_version,
+        wrapped=stored.wrapped,
+        public=None if version.public is None else dict(version.public),
+        created_at=version.created_at,
+        changed_at=version.changed_at,
+    )
+    await session.bump(TOPIC)
+
+
+async def set_state(session: TenantSession, version: KeyVersion) -> None:
+    """Write a version's state; destroying it drops its bytes."""
+    gone = {"wrapped": None} if version.state is KeyState.DESTROYED else {}
+    await session.update(
+        KEY_VERSIONS,
+        KEY_VERSIONS.c.purpose == version.purpose.value,
+        KEY_VERSIONS.c.version == version.version,
+        state=version.state.value,
+        changed_at=version.changed_at,
+        **gone,
+    )
+    await session.bump(TOPIC)
+
+
+async def under_root(session: UnscopedSession, root_version: int, *, limit: int | None = None) -> Sequence[StoredKey]:
+    """Return key versions of any ring whose bytes are wrapped by that root version."""
+    rows = await session.rows(
+        KEY_VERSIONS,
+        KEY_VERSIONS.c.root_version == root_version,
+        KEY_VERSIONS.c.wrapped.is_not(None),
+        limit=limit,
+        for_update=True,
+    )
+    return [_stored(row) for row in rows]
+
+
+async def count_under_root(session: UnscopedSession, root_version: int) -> int:
+    """Return how many key versions are wrapped by that root version."""
+    return await session.count(
+        KEY_VERSIONS, KEY_VERSIONS.c.root_version == root_version, KEY_VERSIONS.c.wrapped.is_not(None)
+    )
+
+
+async def rewrapped(session: UnscopedSession, version: KeyVersion, root_version: int, wrapped: bytes) -> None:
+    """Replace a version's wrapping."""
+    await session.update(
+        KEY_VERSIONS,
+        KEY_VERSIONS.c.tenant_id == version.tenant,
+        KEY_VERSIONS.c.purpose == version.purpose.value,
+        KEY_VERSIONS.c.version == version.version,
+        root_version=root_version,
+        wrapped=wrapped,
+    )
+
+
+async def add_data_key(session: TenantSession, wrapped: WrappedDataKey, created_at: datetime) -> None:
+    """Write a new data key."""
+    await session.insert(
+        DATA_KEYS,
+        artifact_id=wrapped.artifact_id,
+        purpose=wrapped.purpose,
+        key_version=wrapped.key_version,
+        nonce=wrapped.nonce,
+        context=wrapped.context,
+        ciphertext=wrapped.ciphertext,
+        created_at=created_at,
+    )
+
+
+async def replace_data_key(session: TenantSession, wrapped: WrappedDataKey) -> None:
+    """Replace a data key's wrapping; its context stays."""
+    await session.update(
+        DATA_KEYS,
+        DATA_KEYS.c.artifact_id == wrapped.artifact_id,
+        key_version=wrapped.key_version,
+        nonce=wrapped.nonce,
+        ciphertext=wrapped.ciphertext,
+    )
+
+
+async def data_key(session: TenantSession, artifact_id: uuid.UUID) -> WrappedDataKey | None:
+    """Return an artifact's wrapped data key."""
+    row = await session.row(DATA_KEYS, DATA_KEYS.c.artifact_id == artifact_id)
+    return None if row is None else _wrapped(row)
+
+
+async def data_keys_not_under(
+    session: TenantSession, purpose: Purpose, key_version: int, *, limit: int
+) -> Sequence[WrappedDataKey]:
+    """Return data keys that another version than `key_version` wraps."""
+    rows = await session.rows(
+        DATA_KEYS,
+        DATA_KEYS.c.purpose == purpose.value,
+        DATA_KEYS.c.key_version != key_version,
+        limit=limit,
+        for_update=True,
+    )
+    return [_wrapped(row) for row in rows]
+
+
+async def count_data_keys(session: TenantSession, purpose: Purpose, key_version: int | None = None) -> int:
+    """Return how many data keys the ring wraps, perhaps with that version only."""
+    where = [] if key_version is None else [DATA_KEYS.c.key_version == key_version]
+    return await session.count(DATA_KEYS, DATA_KEYS.c.purpose == purpose.value, *where)
+
+
+async def drop_data_keys(session: Session, artifact_ids: Sequence[uuid.UUID]) -> int:
+    """Delete data keys; what they sealed is lost for ever."""
+    return await session.delete(DATA_KEYS, DATA_KEYS.c.artifact_id.in_(artifact_ids))
+
+
+async def data_keys_before(session: Session, created_before: datetime) -> frozenset[uuid.UUID]:
+    """Return the artifacts whose data keys were made before that time."""
+    rows = await session.rows(DATA_KEYS, DATA_KEYS.c.created_at < created_before)
+    return frozenset(row["artifact_id"] for row in rows)

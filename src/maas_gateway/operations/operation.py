@@ -1,0 +1,59 @@
+"""A long act that outlives the process which began it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from maas_gateway.identifiers import TenantId
+
+
+class OperationState(StrEnum):
+    """Where a long act stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One long act.
+
+    Attributes:
+        operation_id: its identifier.
+        tenant: whose it is; PLATFORM for the platform's.
+        kind: what is done, for example `rotate`.
+        subject: what it is done to; enough to resume it, no secret.
+        state: running, succeeded or failed.
+        done: how many items are finished.
+        total: how many there are.
+        error: why it failed, for people.
+        actor: who began it.
+        created_at: when it began.
+    """
+
+    operation_id: uuid.UUID
+    tenant: TenantId
+    kind: str
+    subject: Mapping[str, object]
+    state: OperationState
+    done: int
+    total: int
+    error: str | None
+    actor: str
+    created_at: datetime
+
+    def to_json(self) -> dict[str, object]:
+        """Return the form that the management API answers."""
+        return {
+            "id": str(self.operation_id),
+            "kind": self.kind,
+            "subject": dict(self.subject),
+            "state": self.state.value,
+            "done": self.done,
+            "total": self.total,
+            "error": self.error,
+            "created_at": self.created_at.isoformat(),
+        }

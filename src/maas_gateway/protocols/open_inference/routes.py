@@ -1,0 +1,161 @@
+"""The Open Inference Protocol door: its paths, its verbs, its errors.
+
+Rules: health is public and tells of the gateway, never of a tenant's models; the version part of a
+path is a number or, as an extension, `/labels/<label>`; JSON only so far, so a body that announces
+binary data is refused with a sentence.
+
+Source: Open Inference Protocol, "HTTP/REST"; KServe and Triton clients' expectations of its answers.
+"""
+
+import re
+from typing import Final
+
+import orjson
+
+from maas_gateway import __version__
+from maas_gateway.clock import Deadline
+from maas_gateway.dataplane.describe import Describe
+from maas_gateway.dataplane.predict import Predict
+from maas_gateway.errors import (
+    GatewayError,
+    MethodNotAllowed,
+    ModelNotFound,
+    ModelNotReady,
+    NotFound,
+    Unsupported,
+    UnsupportedEncoding,
+)
+from maas_gateway.identifiers import MAX_VERSION, ModelRef
+from maas_gateway.principal import Principal
+from maas_gateway.protocols.open_inference.codec import read_infer, write_error, write_infer
+from maas_gateway.protocols.open_inference.inputs import BINARY_REFUSAL
+from maas_gateway.protocols.open_inference.metadata import write_model_metadata, write_server_metadata
+from maas_gateway.tensors.inference import InferenceRequest
+from maas_gateway.tensors.signature import ModelSignature
+from maas_gateway.web.door import Door, PredictionLimits
+from maas_gateway.web.exchange import Exchange, Receive, Scope, Send
+from maas_gateway.web.problems import status_of
+
+PREFIX: Final = "/v2"
+SERVER: Final = "maas-gateway"
+
+_MODEL: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer)?/?", re.ASCII)
+_HEALTH: Final = {
+    "/v2/health/live": b'{"live":true}',
+    "/v2/health/ready": b'{"ready":true,"live":true}',
+}
+
+
+class OpenInferenceDialect:
+    """The Open Inference Protocol's way of refusing: `{"error": …}`."""
+
+    def status(self, error: GatewayError) -> int:
+        """Return the HTTP status."""
+        is_encoding = isinstance(error, UnsupportedEncoding)
+        return 400 if isinstance(error, Unsupported) and not is_encoding else status_of(error)
+
+    def write(self, detail: str, request_id: str) -> bytes:
+        """Return the error body."""
+        return write_error(detail, request_id)
+
+
+class OpenInferenceRoutes:
+    """Answers `/v2…`.
+
+    Args:
+        door: the frame that all prediction doors share.
+        predict: answers predictions.
+        describe: answers questions about models.
+        limits: how much and how long a prediction may be.
+    """
+
+    def __init__(self, door: Door, predict: Predict, describe: Describe, limits: PredictionLimits) -> None:
+        self._door = door
+        self._predict = predict
+        self._describe = describe
+        self._max_body_bytes = limits.max_body_bytes
+        self._deadline_s = limits.deadline_s
+
+    @staticmethod
+    def takes(path: str) -> bool:
+        """Tell whether a path is this door's."""
+        return path == PREFIX or path.startswith("/v2/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send)
+        if exchange.path in _HEALTH:
+            await self._door.serve_anyone(exchange, _health)
+        else:
+            await self._door.serve(exchange, self._handle)
+
+    async def _handle(self, exchange: Exchange, principal: Principal) -> None:
+        if exchange.path in {"/v2", "/v2/"}:
+            _only(exchange, "GET")
+            await exchange.answer(200, write_server_metadata(SERVER, __version__))
+            return
+        matched = _MODEL.fullmatch(exchange.path)
+        if matched is None:
+            raise NotFound("Not Found")
+        ref = _ref(matched)
+        try:
+            await self._of_model(exchange, principal, ref, matched[4])
+        except ModelNotFound as error:
+            raise ModelNotFound(_not_found(ref)) from error
+
+    async def _of_model(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str | None) -> None:
+        deadline = Deadline.after(self._deadline_s)
+        if verb == "/infer":
+            _only(exchange, "POST")
+            await self._infer(exchange, principal, ref, deadline)
+            return
+        _only(exchange, "GET")
+        if verb == "/ready":
+            if not await self._describe.is_ready(principal, ref, deadline):
+                raise ModelNotReady(f"model '{ref}' is not ready")
+            await exchange.answer(200, orjson.dumps({"name": ref.name, "ready": True}))
+            return
+        version = await self._describe.version(principal, ref, deadline)
+        versions = await self._describe.versions(principal, ref.name, deadline)
+        platform = f"{version.format}_{version.plan.runtime}"
+        await exchange.answer(200, write_model_metadata(ref.name, versions, platform, version.signature))
+
+    async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, deadline: Deadline) -> None:
+        given_id: str | None = None
+
+        async def read(signature: ModelSignature) -> InferenceRequest:
+            nonlocal given_id
+            if exchange.header(b"inference-header-content-length") is not None:
+                raise UnsupportedEncoding(BINARY_REFUSAL)
+            request, given_id = read_infer(await exchange.body(self._max_body_bytes, deadline), signature)
+            return request
+
+        response = await self._predict.predict(principal, ref, read, deadline)
+        await exchange.answer(200, write_infer(response, given_id or exchange.request_id))
+
+
+async def _health(exchange: Exchange) -> None:
+    _only(exchange, "GET")
+    await exchange.answer(200, _HEALTH[exchange.path])
+
+
+def _only(exchange: Exchange, method: str) -> None:
+    if exchange.method != method:
+        raise MethodNotAllowed("Method Not Allowed")
+
+
+def _ref(matched: re.Match[str]) -> ModelRef:
+    text = matched[2]
+    if text is None:
+        return ModelRef(matched[1], None, matched[3])
+    is_number = text.isdigit() and len(text) <= len(str(MAX_VERSION))
+    # What is no number of ours names no version: it is looked up as a label that cannot exist.
+    return ModelRef(matched[1], int(text)) if is_number else ModelRef(matched[1], None, f"versions/{text[:64]}")
+
+
+def _not_found(ref: ModelRef) -> str:
+    if ref.version is not None:
+        return f"Request for unknown model: '{ref.name}' version {ref.version} is not found"
+    if ref.label is not None:
+        return f"Request for unknown model: '{ref.name}' {ref.label if '/' in ref.label else 'label ' + ref.label} is not found"
+    return f"Request for unknown model: '{ref.name}' is not found"

@@ -1,0 +1,146 @@
+"""The bodies of the Open Inference Protocol as JSON Schema, for the OpenAPI document.
+
+Rules: `data` may be nested, so it has no schema for its items; examples are of a model with one input
+`x` of three numbers and one output `y`. The constants are read only: whoever needs to change one copies it.
+
+Source: Open Inference Protocol, "Inference", "Model Metadata", "Server Metadata", "Health".
+"""
+
+from typing import Final, TypeAlias
+
+from maas_gateway.tensors.datatypes import Datatype
+
+Schema: TypeAlias = dict[str, object]
+
+_PARAMETERS: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
+_DATATYPE: Final[Schema] = {"type": "string", "enum": [datatype.value for datatype in Datatype]}
+_TENSOR: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "shape", "datatype", "data"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": _DATATYPE,
+        "parameters": _PARAMETERS,
+        "data": {"type": "array", "items": {}, "description": "Row-major, nested or flat; answers are flat."},
+    },
+}
+_TENSOR_METADATA: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string"},
+        "datatype": _DATATYPE,
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}, "description": "-1 is free."},
+    },
+}
+
+INFER_REQUEST: Final[Schema] = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "description": "Comes back in the answer."},
+        "parameters": _PARAMETERS,
+        "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
+        "outputs": {
+            "type": "array",
+            "description": "The outputs wanted, in this order; absent or empty asks for all.",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS},
+            },
+        },
+    },
+    "examples": [
+        {"id": "42", "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0.17, -1.2, 3.0]}]},
+        {
+            "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [[0.17, -1.2, 3.0]]}],
+            "outputs": [{"name": "y"}],
+        },
+    ],
+}
+
+INFER_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["model_name", "model_version", "id", "outputs"],
+    "properties": {
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "id": {"type": "string"},
+        "outputs": {"type": "array", "items": _TENSOR},
+    },
+    "examples": [
+        {
+            "model_name": "breast-cancer",
+            "model_version": "1",
+            "id": "42",
+            "outputs": [{"name": "y", "shape": [1, 1], "datatype": "FP32", "data": [0.25]}],
+        }
+    ],
+}
+
+SERVER_METADATA_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "version", "extensions"],
+    "properties": {
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+        "extensions": {"type": "array", "items": {"type": "string"}},
+    },
+    "examples": [{"name": "maas-gateway", "version": "0.1.0", "extensions": []}],
+}
+
+MODEL_METADATA_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "versions", "platform", "inputs", "outputs"],
+    "properties": {
+        "name": {"type": "string"},
+        "versions": {"type": "array", "items": {"type": "string"}},
+        "platform": {"type": "string"},
+        "inputs": {"type": "array", "items": _TENSOR_METADATA},
+        "outputs": {"type": "array", "items": _TENSOR_METADATA},
+    },
+    "examples": [
+        {
+            "name": "breast-cancer",
+            "versions": ["1"],
+            "platform": "keras_keras",
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
+        }
+    ],
+}
+
+LIVE_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["live"],
+    "properties": {"live": {"type": "boolean"}},
+    "examples": [{"live": True}],
+}
+
+READY_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["ready"],
+    "properties": {"ready": {"type": "boolean"}, "live": {"type": "boolean"}},
+    "examples": [{"ready": True, "live": True}],
+}
+
+MODEL_READY_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "ready"],
+    "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}},
+    "examples": [{"name": "breast-cancer", "ready": True}],
+}
+
+ERROR: Final[Schema] = {
+    "type": "object",
+    "required": ["error", "request_id"],
+    "properties": {"error": {"type": "string"}, "request_id": {"type": "string"}},
+    "examples": [
+        {"error": "input 'x': shape [1, 3] has 3 elements and 'data' has 2", "request_id": "01K0Q2M6H8"},
+    ],
+}

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's RESTful API, `/v1/models`."""

@@ -1,0 +1,279 @@
+"""Every knob, read here and nowhere else: a TOML file, then `MAAS_…` environment variables over it.
+
+Rules: an unknown key is refused, in the file and in the environment; a secret is a path, never a
+value; nothing secret has a default. Without a file the embedded defaults hold. In production
+(`environment = "production"`) every development form is refused.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from maas_gateway.errors import Misconfigured
+
+PREFIX: Final = "MAAS_"
+DELIMITER: Final = "__"
+CONFIG_VARIABLE: Final = "MAAS_CONFIG"
+"""Names the TOML file where no `--config` does."""
+_MIB: Final = 1 << 20
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class HTTP(_Group):
+    """The public door."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8080
+    """Port to listen on."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes."""
+    max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1 << 30)
+    """Largest body of a prediction or of a management call, in bytes."""
+    deadline_s: float = Field(default=30, gt=0, le=3_600)
+    """Seconds after which a prediction is given up."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+
+
+class Metrics(_Group):
+    """The metrics door, for Prometheus."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 0
+    """Port to listen on; 0 means the HTTP port + 1000."""
+
+
+class Database(_Group):
+    """Where state is kept."""
+
+    url: str | None = None
+    """Main database, `postgresql+asyncpg://…` or `sqlite+aiosqlite:///…`; none means a file in the data directory."""
+    keys_url: str | None = None
+    """Key store; none means a file in the data directory, or with PostgreSQL its database `<name>_keys`."""
+    pool_size: int = Field(default=5, ge=1, le=200)
+    """Connections kept open by each worker, for each of the two."""
+
+
+class Keys(_Group):
+    """The root key."""
+
+    root_file: Path | None = None
+    """The keyset file of the root key, mode 0600; none means `keys/root.json` in the data directory."""
+
+
+class Tokens(_Group):
+    """Access tokens."""
+
+    audience: str = Field(default="maas-gateway", min_length=1, max_length=200)
+    """The `aud` claim."""
+    life_s: int = Field(default=900, ge=60, le=86_400)
+    """Seconds from issue to expiry."""
+    skew_s: int = Field(default=10, ge=0, le=120)
+    """Seconds by which clocks may differ."""
+
+
+class Passwords(_Group):
+    """argon2id."""
+
+    memory_kib: int = Field(default=19_456, ge=8_192, le=1 << 20)
+    """Memory cost, in KiB."""
+    passes: int = Field(default=2, ge=1, le=20)
+    """Time cost."""
+    n_parallel: int = Field(default=2, ge=1, le=64)
+    """Hashes that run at once."""
+
+
+class Uploads(_Group):
+    """Models that come in."""
+
+    max_bytes: int = Field(default=512 * _MIB, ge=1_024, le=1 << 36)
+    """Largest model accepted, in bytes."""
+    conversion_memory_bytes: int = Field(default=4 << 30, ge=2 << 30, le=1 << 40)
+    """Memory that the converting child may use, in bytes."""
+    conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)
+    """Seconds after which a conversion is given up."""
+
+
+class Inference(_Group):
+    """How predictions run."""
+
+    n_threads: int = Field(default=2, ge=1, le=256)
+    """Threads that run engines."""
+    max_batch_rows: int = Field(default=64, ge=1, le=65_536)
+    """Most rows that one engine call takes."""
+    max_queue: int = Field(default=1_024, ge=1, le=1_000_000)
+    """Requests that may wait for one model; one more is answered 503."""
+
+
+class Logs(_Group):
+    """Log lines."""
+
+    form: Literal["json", "console"] = "console"
+    """JSON objects for machines, or short lines for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        use_attribute_docstrings=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    """Production refuses what is only safe on one's own machine."""
+    data_dir: Path = Path("var")
+    """Where embedded state lives."""
+    public_url: AnyHttpUrl | None = None
+    """The address clients use; the `iss` of tokens. None means `http://<host>:<port>`, in development only."""
+    http: HTTP = HTTP()
+    metrics: Metrics = Metrics()
+    database: Database = Database()
+    keys: Keys = Keys()
+    tokens: Tokens = Tokens()
+    passwords: Passwords = Passwords()
+    uploads: Uploads = Uploads()
+    inference: Inference = Inference()
+    logs: Logs = Logs()
+
+    @model_validator(mode="after")
+    def _refuse_development_forms(self) -> Self:
+        if self.environment == "production":
+            faults = production_faults(self)
+            if faults:
+                raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """The public address without a trailing slash."""
+        if self.public_url is not None:
+            return str(self.public_url).rstrip("/")
+        return f"http://{self.http.host}:{self.http.port}"
+
+    @property
+    def metrics_port(self) -> int:
+        """The port of the metrics door."""
+        return self.metrics.port or (self.http.port + 1000 if self.http.port else 0)
+
+    @property
+    def main_url(self) -> str:
+        """The main database."""
+        return self.database.url or f"sqlite+aiosqlite:///{(self.data_dir / 'gateway.sqlite').resolve()}"
+
+    @property
+    def keys_url(self) -> str:
+        """The key store."""
+        if self.database.keys_url is not None:
+            return self.database.keys_url
+        if self.database.url is not None and not self.database.url.startswith("sqlite"):
+            base, question, options = self.database.url.partition("?")
+            return f"{base}_keys{question}{options}"
+        return f"sqlite+aiosqlite:///{(self.data_dir / 'keys.sqlite').resolve()}"
+
+    @property
+    def root_file(self) -> Path:
+        """The root key's keyset file."""
+        return self.keys.root_file or self.data_dir / "keys" / "root.json"
+
+
+def production_faults(settings: Settings) -> list[str]:
+    """Return, in sentences, what production may not have."""
+    faults = []
+    if settings.public_url is None or settings.public_url.scheme != "https":
+        faults.append("public_url must be set, and https")
+    if not settings.data_dir.is_absolute():
+        faults.append("data_dir must be an absolute path")
+    if settings.database.url is None:
+        faults.append("database.url must be set")
+    if settings.keys.root_file is None:
+        faults.append("keys.root_file must be set, outside the data directory")
+    elif settings.keys.root_file.resolve().is_relative_to(settings.data_dir.resolve()):
+        faults.append("keys.root_file must lie outside the data directory, or a copy of that directory opens itself")
+    if settings.logs.form != "json":
+        faults.append('logs.form must be "json"')
+    return faults
+
+
+def load_settings(config: Path | None = None, over: Mapping[str, Any] | None = None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        config: a TOML file; none means the one that MAAS_CONFIG names, else embedded defaults.
+        over: values of the command line, nested like the file; they win over the file and the environment.
+
+    Raises:
+        Misconfigured: the file is unreadable, a key is unknown, or a value is out of bounds.
+    """
+    content: dict[str, Any] = {}
+    config = config or _config_of(os.environ)  # noqa: TID251  the one reader
+    if config is not None:
+        try:
+            content = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as cause:
+            raise Misconfigured(f"the configuration {config} cannot be read: {cause.strerror}") from cause
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+            raise Misconfigured(f"the configuration {config} is not TOML: {cause}") from cause
+    _refuse_unknown_variables(os.environ)  # noqa: TID251  the one reader
+    try:
+        environment = EnvSettingsSource(Settings)()
+        return Settings.model_validate(_merged(_merged(content, environment), dict(over or {})))
+    except ValidationError as cause:
+        raise Misconfigured(_sentence(cause)) from None
+
+
+def _config_of(environment: Mapping[str, str]) -> Path | None:
+    named = environment.get(CONFIG_VARIABLE)
+    return Path(named) if named else None
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        if not name.upper().startswith(PREFIX):
+            continue
+        if name.upper() == CONFIG_VARIABLE:
+            continue
+        first, *rest = name.upper().removeprefix(PREFIX).split(DELIMITER)
+        field = Settings.model_fields.get(first.lower())
+        if field is None:
+            raise Misconfigured(f"the environment variable {name} is no setting; see docs/settings.md")
+        group = field.annotation
+        known = group.model_fields if isinstance(group, type) and issubclass(group, BaseModel) else {}
+        if rest and rest[0].lower() not in known:
+            raise Misconfigured(f"the environment variable {name} is no setting; see docs/settings.md")
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = merged.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _sentence(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        message = (
+            "it is no setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        )
+        faults.append(f"{where}: {message}" if where else message)
+    return "configuration: " + "; ".join(faults)

@@ -1,0 +1,66 @@
+"""Counters and timings for Prometheus.
+
+Rules: labels are bounded (door, outcome, model and tenant by id of what is loaded); never a user, a
+token or a path. Children are looked up once and kept.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Everything that is counted."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "maas_requests", "Requests by door and HTTP status.", ("door", "status"), registry=self.registry
+        )
+        self._durations = Histogram(
+            "maas_request_duration_seconds",
+            "From the request's head to its answer.",
+            ("door",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.rows = Counter(
+            "maas_inference_rows", "Rows predicted.", ("tenant", "model", "version"), registry=self.registry
+        )
+        self.loaded = Gauge(
+            "maas_models_loaded", "Model versions in memory.", registry=self.registry, multiprocess_mode="livesum"
+        )
+        self.integrity_alarms = Counter(
+            "maas_integrity_alarms", "Sealed or signed bytes that were not what was stored.", registry=self.registry
+        )
+        self.audit_lost = Counter(
+            "maas_audit_refusals_uncounted", "Refusals that the full queue could not take.", registry=self.registry
+        )
+        self._kept: dict[tuple[str, int], Callable[[float], None]] = {}
+
+    def request(self, door: str, status: int, took_s: float) -> None:
+        """Count one answered request."""
+        kept = self._kept.get((door, status))
+        if kept is None:
+            count = self._requests.labels(door, str(status))
+            duration = self._durations.labels(door)
+
+            def kept(took_s: float) -> None:
+                count.inc()
+                duration.observe(took_s)
+
+            self._kept[door, status] = kept
+        kept(took_s)
+
+
+def exposition(metrics: Metrics | None, shared: Path | None = None) -> bytes:
+    """Return the text format: of this process, or of all worker processes that share a folder."""
+    if shared is None:
+        return generate_latest(metrics.registry) if metrics is not None else b""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(shared))  # type: ignore[no-untyped-call]  # the library's own gap
+    return generate_latest(registry)

@@ -1,0 +1,57 @@
+"""Tenants in the database. Every change raises the topic `accounts`, which standings follow."""
+
+from typing import Final
+
+from sqlalchemy import RowMapping
+
+from maas_gateway.database.sessions import UnscopedSession
+from maas_gateway.errors import TenantNotFound
+from maas_gateway.identifiers import TenantId
+from maas_gateway.tenants.tables import TENANTS
+from maas_gateway.tenants.tenant import Tenant, TenantState
+
+TOPIC: Final = "accounts"
+
+
+def _tenant(row: RowMapping) -> Tenant:
+    return Tenant(TenantId(row["id"]), row["slug"], TenantState(row["state"]), row["created_at"])
+
+
+async def add(session: UnscopedSession, tenant: Tenant) -> None:
+    """Write a new tenant.
+
+    Raises:
+        Conflict: the slug is taken.
+    """
+    await session.insert(
+        TENANTS, id=tenant.tenant_id, slug=tenant.slug, state=tenant.state.value, created_at=tenant.created_at
+    )
+    await session.bump(TOPIC)
+
+
+async def by_id(session: UnscopedSession, tenant: TenantId) -> Tenant | None:
+    """Return the tenant of that identifier."""
+    row = await session.row(TENANTS, TENANTS.c.id == tenant)
+    return None if row is None else _tenant(row)
+
+
+async def by_slug(session: UnscopedSession, slug: str) -> Tenant | None:
+    """Return the tenant of that slug."""
+    row = await session.row(TENANTS, TENANTS.c.slug == slug)
+    return None if row is None else _tenant(row)
+
+
+async def every(session: UnscopedSession) -> tuple[Tenant, ...]:
+    """Return all tenants by slug."""
+    return tuple(_tenant(row) for row in await session.rows(TENANTS, order_by=[TENANTS.c.slug]))
+
+
+async def set_state(session: UnscopedSession, slug: str, state: TenantState) -> None:
+    """Suspend or resume a tenant.
+
+    Raises:
+        TenantNotFound: there is none of that slug.
+    """
+    if not await session.update(TENANTS, TENANTS.c.slug == slug, state=state.value):
+        raise TenantNotFound(f"tenant '{slug}' not found")
+    await session.bump(TOPIC)

@@ -1,0 +1,31 @@
+"""A tenant: the owner of models, people, keys and records."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from maas_gateway.identifiers import TenantId
+
+
+class TenantState(StrEnum):
+    """Whether a tenant's principals may act."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One tenant.
+
+    Attributes:
+        tenant_id: its identifier, never reused.
+        slug: its name in usernames and in shares.
+        state: active or suspended.
+        created_at: when it was onboarded.
+    """
+
+    tenant_id: TenantId
+    slug: str
+    state: TenantState
+    created_at: datetime

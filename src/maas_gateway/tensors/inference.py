@@ -1,0 +1,35 @@
+"""A prediction asked for and its answer, the same for every door."""
+
+from dataclasses import dataclass
+
+from maas_gateway.tensors.tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """Checked inputs of one prediction.
+
+    Attributes:
+        inputs: one tensor for each input of the signature, in the signature's order.
+        n_rows: the common first dimension, or 1 where the model has no batch.
+        outputs: the outputs asked for, in that order; empty means all.
+    """
+
+    inputs: tuple[Tensor, ...]
+    n_rows: int
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceResponse:
+    """The answer of one prediction.
+
+    Attributes:
+        model: the model's name as the caller named it.
+        version: the version that answered.
+        outputs: in the order asked for, else in the signature's.
+    """
+
+    model: str
+    version: int
+    outputs: tuple[Tensor, ...]

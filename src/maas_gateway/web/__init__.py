@@ -1,0 +1,1 @@
+"""What every HTTP door needs: who calls, how errors become statuses, bounds on what is read."""

@@ -1,0 +1,165 @@
+"""One HTTP request and its answer, on raw ASGI: what the prediction doors are written against.
+
+Rules: a body is read once the caller is known, at most to a bound and to a deadline, inflated at
+most to the same bound; where an answer is given before the body was read, the answer goes out at
+once and the rest of the body is dropped, up to 1 MiB and 1 s, so that clients which are still
+sending see it instead of a reset.
+
+Source: ASGI specification 3.0, HTTP; RFC 9110 sections 8.4 and 10.1.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+from maas_gateway.clock import Deadline
+from maas_gateway.errors import DeadlineExceeded, MalformedBody, PayloadTooLarge, UnsupportedEncoding
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+JSON: Final = b"application/json"
+SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+_DRAIN_BYTES: Final = 1 << 20
+_DRAIN_S: Final = 1.0
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole."""
+
+
+def request_id_of(headers: RawHeaders) -> str:
+    """Return the caller's own request id if it is sound, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return secrets.token_hex(8)
+
+
+class Exchange:
+    """A request being answered."""
+
+    __slots__ = ("_is_read", "_receive", "_send", "began_s", "headers", "method", "path", "request_id", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.request_id = request_id_of(self.headers)
+        self.began_s = time.perf_counter()
+        self.status = 0
+        self._receive = receive
+        self._send = send
+        self._is_read = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the last header of that lower-case name."""
+        found = None
+        for key, value in self.headers:
+            if key == name:
+                found = value
+        return found
+
+    async def body(self, max_bytes: int, deadline: Deadline) -> bytes:
+        """Read the whole body, inflated.
+
+        Raises:
+            PayloadTooLarge: it is larger than `max_bytes`.
+            DeadlineExceeded: it did not arrive in time.
+            UnsupportedEncoding: it is encoded otherwise than by gzip or deflate.
+            MalformedBody: it is not what its Content-Encoding says.
+            ClientGone: the connection closed.
+        """
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+            raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+        encoding = self.header(b"content-encoding")
+        if encoding is not None and encoding.lower() not in {b"identity", b"gzip", b"deflate"}:
+            raise UnsupportedEncoding("Content-Encoding: gzip, deflate or none")
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            body = await self._rest(body, max_bytes, deadline)
+        self._is_read = True
+        if len(body) > max_bytes:
+            raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+        return body if encoding is None or encoding.lower() == b"identity" else _inflated(body, max_bytes)
+
+    async def answer(self, status: int, body: bytes, extra: RawHeaders = (), *, content_type: bytes = JSON) -> None:
+        """Send the answer; drop what is left of the request."""
+        is_open = not self._is_read and self._has_body()
+        headers = [
+            (b"content-type", content_type),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", self.request_id.encode()),
+            *SECURITY_HEADERS,
+            *extra,
+        ]
+        if is_open and self._may_be_long():
+            headers.append((b"connection", b"close"))
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": is_open})
+        if is_open:
+            await self._drain()
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _rest(self, first: bytes, max_bytes: int, deadline: Deadline) -> bytes:
+        body = bytearray(first)
+        try:
+            async with asyncio.timeout(max(0.0, deadline.left_s())):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > max_bytes:
+                        raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise DeadlineExceeded("the body did not arrive in time") from None
+
+    def _has_body(self) -> bool:
+        length = self.header(b"content-length")
+        return self.header(b"transfer-encoding") is not None or (length is not None and length != b"0")
+
+    def _may_be_long(self) -> bool:
+        length = self.header(b"content-length")
+        return length is None or not length.isdigit() or int(length) > _DRAIN_BYTES
+
+    async def _drain(self) -> None:
+        dropped = 0
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while dropped < _DRAIN_BYTES:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+                    dropped += len(message.get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _inflated(body: bytes, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # finds out whether gzip or zlib
+    try:
+        inflated = inflater.decompress(body, max_bytes + 1)
+    except zlib.error as cause:
+        raise MalformedBody("the body is not what its Content-Encoding says") from cause
+    if len(inflated) > max_bytes:
+        raise PayloadTooLarge(f"the inflated body is larger than the {max_bytes} bytes that are accepted")
+    if not inflater.eof:
+        raise MalformedBody("the compressed body is cut short")
+    return inflated

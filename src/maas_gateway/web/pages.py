@@ -1,0 +1,122 @@
+"""The documentation page, its assets, and what completes the OpenAPI document.
+
+Rules: every asset is served from this package, so the page works without internet and loads nothing
+from elsewhere; the page holds no inline script.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+from maas_gateway.errors import GatewayError, NotFound
+
+router: Final = APIRouter(include_in_schema=False)
+
+_ASSETS: Final[Mapping[str, str]] = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "docs.js": "text/javascript",
+    "favicon.svg": "image/svg+xml",
+}
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>maas-gateway: API</title>
+<link rel="icon" href="/docs/favicon.svg">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/docs.js"></script>
+</body>
+</html>
+"""
+_BEARER: Final[Mapping[str, Any]] = {
+    "oauth": {
+        "type": "oauth2",
+        "description": "A user: `<name>@<tenant>` and password. A service account: client id and secret.",
+        "flows": {
+            "password": {"tokenUrl": "/oauth/token", "scopes": {}},
+            "clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}},
+        },
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token you have already."},
+}
+_PUBLIC: Final = ("/oauth/token", "/.well-known/", "/v2/health/", "/problems/")
+_PROBLEM: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+    "properties": {
+        "type": {"type": "string", "example": "/problems/model-not-found"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}
+
+
+@router.get("/")
+async def alive() -> dict[str, str]:
+    """Tell that the gateway runs."""
+    return {"status": "alive"}
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """Show the documentation page."""
+    return HTMLResponse(_PAGE)
+
+
+@router.get("/docs/{asset}")
+async def asset(asset: str) -> Response:
+    """Serve a part of the documentation page."""
+    if asset not in _ASSETS:
+        raise NotFound("there is nothing at this address")
+    content = files("maas_gateway.web").joinpath("static", asset).read_bytes()
+    return Response(content, media_type=_ASSETS[asset], headers={"cache-control": "public, max-age=3600"})
+
+
+@router.get("/problems/{slug}")
+async def explain(slug: str) -> dict[str, str]:
+    """Explain a kind of error, as the `type` of a problem document names it."""
+    for kind in _kinds(GatewayError):
+        if kind.slug == slug:
+            return {"type": f"/problems/{slug}", "title": kind.title, "description": (kind.__doc__ or "").strip()}
+    raise NotFound("there is no such kind of problem")
+
+
+def completed(document: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the prediction doors' paths, how to authenticate, and the form of problems to an OpenAPI document."""
+    document["paths"] = {**paths, **document["paths"]}
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = dict(_BEARER)
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = dict(_PROBLEM)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if _is_frameworks_422(operation):
+                del operation["responses"]["422"]
+            operation["security"] = [] if path.startswith(_PUBLIC) else [{"oauth": []}, {"bearer": []}]
+    return document
+
+
+def _is_frameworks_422(operation: Mapping[str, Any]) -> bool:
+    """Tell whether 422 is what the framework would answer; this gateway answers 400 instead."""
+    answer = operation.get("responses", {}).get("422", {})
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return bool(schema.get("$ref", "").endswith("HTTPValidationError"))
+
+
+def _kinds(kind: type[GatewayError]) -> list[type[GatewayError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in _kinds(child))]

@@ -1,0 +1,60 @@
+"""Build small TensorFlow Lite models into the directory named; run as a program, so that tests need no TensorFlow."""
+
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf  # noqa: TID253  this is a program
+
+
+def flatbuffer(function: Callable[..., object], *specs: tf.TensorSpec) -> bytes:
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], None)
+    converter.experimental_lower_to_saved_model = False
+    return converter.convert()
+
+
+def spec(name: str, shape: list[int | None], dtype: tf.DType = tf.float32) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def build(directory: Path) -> None:
+    random = np.random.default_rng(7)
+    sizes = (30, 128, 64, 1)
+    weights = [random.normal(size=pair).astype(np.float32) / pair[0] ** 0.5 for pair in pairwise(sizes)]
+    table = np.arange(30, dtype=np.float32).reshape(10, 3)
+
+    def seed(x: tf.Tensor) -> tf.Tensor:
+        for number, weight in enumerate(weights):
+            x = x @ tf.constant(weight)
+            x = tf.nn.relu(x) if number < 2 else tf.sigmoid(x)
+        return x
+
+    def pair(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return a * tf.reduce_sum(b, axis=1, keepdims=True), b - 1.0
+
+    def embedding(ids: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.gather(tf.constant(table), ids), axis=1)
+
+    def fixed(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.reduce_sum(x), x + 1.0
+
+    def ragged(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(x, axis=1, keepdims=True)
+
+    models = {
+        "seed": flatbuffer(seed, spec("x", [None, 30])),
+        "pair": flatbuffer(pair, spec("a", [None, 3]), spec("b", [None, 2])),
+        "embedding": flatbuffer(embedding, spec("ids", [None, 4], tf.int32)),
+        "fixed": flatbuffer(fixed, spec("x", [2, 3])),
+        "ragged": flatbuffer(ragged, spec("x", [None, None])),
+    }
+    for name, content in models.items():
+        (directory / f"{name}.tflite").write_bytes(content)
+    np.savez(directory / "seed.npz", *weights)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))

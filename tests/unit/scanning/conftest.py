@@ -1,0 +1,27 @@
+"""Real models, built once a session by one process that knows Keras; everything hostile is made from their bytes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_BUILDER = Path(__file__).with_name("build_models.py")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `<name>.keras`, `<name>.tflite` and `unresolved.json`."""
+    folder = tmp_path_factory.mktemp("models")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+    subprocess.run(
+        [sys.executable, str(_BUILDER), str(folder)], check=True, capture_output=True, env={**os.environ, **quiet}
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seed(models: Path) -> bytes:
+    """The seed network as Keras saved it."""
+    return (models / "seed.keras").read_bytes()
