@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, converter_reason, raise_if_out_of_memory
+from maas_gateway.inference.conversion.refusal import NotConvertible, converter_reason, raise_if_out_of_memory, sentence
 
 if TYPE_CHECKING:
     import keras
@@ -80,7 +80,7 @@ def lower(model: "keras.Model", inputs: Sequence[Port]) -> bytes:
     Nothing is written to a file: the converter's own way through a SavedModel is switched off.
 
     Raises:
-        NotConvertible: LiteRT's built-in operators do not suffice.
+        NotConvertible: the model does not run on tensors, or LiteRT's built-in operators do not suffice.
     """
     # imported where it runs: TensorFlow is loaded in the confined child only
     import tensorflow as tf
@@ -96,7 +96,11 @@ def lower(model: "keras.Model", inputs: Sequence[Port]) -> bytes:
         tf.TensorSpec([None if n == FREE else n for n in port.shape], port.dtype, name=f"input_{index}")
         for index, port in enumerate(inputs)
     ]
-    function = tf.function(answer, autograph=False, input_signature=specs).get_concrete_function()
+    try:
+        function = tf.function(answer, autograph=False, input_signature=specs).get_concrete_function()
+    except Exception as objection:
+        raise_if_out_of_memory(objection)
+        raise NotConvertible(f"the model cannot be traced: {sentence(str(objection))}") from objection
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     converter.experimental_lower_to_saved_model = False
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

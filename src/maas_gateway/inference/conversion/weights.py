@@ -108,7 +108,7 @@ class _Walk:
 
     def _check_dataset(self, dataset: "h5py.Dataset") -> None:
         plan = dataset.id.get_create_plist()
-        if False:
+        if dataset.is_virtual or dataset.external or plan.get_external_count():
             raise NotConvertible("the weights hold an array whose elements are stored elsewhere")
         if plan.get_nfilters():
             raise NotConvertible("the weights hold a compressed or filtered array")
