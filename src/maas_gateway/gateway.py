@@ -7,7 +7,7 @@ counted, and the loop goes on after a pause; closing lets running requests finis
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from maas_gateway.auth.sign_in import SignIn
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.clock import SystemClock
-from maas_gateway.confinement.limits import Limits
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
@@ -45,7 +44,7 @@ from maas_gateway.dataplane.servables import BatchLimits, Servables
 from maas_gateway.errors import Misconfigured
 from maas_gateway.identifiers import PLATFORM
 from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras
+from maas_gateway.inference.conversion.convert import convert_keras, limits_for
 from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
@@ -218,10 +217,10 @@ def _rules(settings: Settings) -> TokenRules:
 
 
 def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    limits = Limits(memory_bytes=settings.uploads.conversion_memory_bytes)
-
     async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
         deadline_s = settings.uploads.conversion_deadline_s
+        needed = limits_for(size_bytes)
+        limits = replace(needed, memory_bytes=min(needed.memory_bytes, settings.uploads.conversion_memory_bytes))
         return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
 
     return convert

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from maas_gateway.errors import Misconfigured
 
@@ -21,6 +21,7 @@ DELIMITER: Final = "__"
 CONFIG_VARIABLE: Final = "MAAS_CONFIG"
 """Names the TOML file where no `--config` does."""
 _MIB: Final = 1 << 20
+_LEAST_PASSWORD_COST: Final = 9_216 * 4
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -100,8 +101,8 @@ class Uploads(_Group):
 
     max_bytes: int = Field(default=512 * _MIB, ge=1_024, le=1 << 36)
     """Largest model accepted, in bytes."""
-    conversion_memory_bytes: int = Field(default=4 << 30, ge=2 << 30, le=1 << 40)
-    """Memory that the converting child may use, in bytes."""
+    conversion_memory_bytes: int = Field(default=10 << 30, ge=4 << 30, le=1 << 40)
+    """Most address space that the converting child gets, in bytes; it gets what the model's size asks for, up to this."""
     conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)
     """Seconds after which a conversion is given up."""
 
@@ -207,6 +208,10 @@ def production_faults(settings: Settings) -> list[str]:
         faults.append("keys.root_file must be set, outside the data directory")
     elif settings.keys.root_file.resolve().is_relative_to(settings.data_dir.resolve()):
         faults.append("keys.root_file must lie outside the data directory, or a copy of that directory opens itself")
+    if settings.passwords.memory_kib * settings.passwords.passes < _LEAST_PASSWORD_COST:
+        faults.append(
+            "passwords must cost what OWASP asks for: memory_kib 19456 with 2 passes, 12288 with 3, 9216 with 4"
+        )
     if settings.logs.form != "json":
         faults.append('logs.form must be "json"')
     return faults
@@ -237,6 +242,8 @@ def load_settings(config: Path | None = None, over: Mapping[str, Any] | None = N
         return Settings.model_validate(_merged(_merged(content, environment), dict(over or {})))
     except ValidationError as cause:
         raise Misconfigured(_sentence(cause)) from None
+    except SettingsError as cause:
+        raise Misconfigured(f"{_unreadable(os.environ)}: a list or a group is written as JSON") from cause  # noqa: TID251  the one reader
 
 
 def _config_of(environment: Mapping[str, str]) -> Path | None:
@@ -258,6 +265,18 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
         known = group.model_fields if isinstance(group, type) and issubclass(group, BaseModel) else {}
         if rest and rest[0].lower() not in known:
             raise Misconfigured(f"the environment variable {name} is no setting; see docs/settings.md")
+
+
+def _unreadable(environment: Mapping[str, str]) -> str:
+    """Return the environment variable whose value cannot be read."""
+    source = EnvSettingsSource(Settings)
+    for name, value in environment.items():
+        source.env_vars = {name.lower(): value}
+        try:
+            source()
+        except SettingsError:
+            return f"the environment variable {name}"
+    return "the environment"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,8 +87,7 @@ class Describe:
 
     async def names(self, principal: Principal) -> list[str]:
         """Return the names of the models that the caller may read and that serve."""
-        if self._reconciler.is_stale:
-            await self._reconciler.refresh()
+        await self._reconciler.refresh()
         return [
             model.name
             for model in self._reconciler.published(principal.tenant)

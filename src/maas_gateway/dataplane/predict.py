@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.reconcile import Reconciler
-from maas_gateway.dataplane.servables import Servables
+from maas_gateway.dataplane.servables import Servable, Servables
+from maas_gateway.errors import ModelNotReady
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
@@ -49,5 +50,21 @@ class Predict:
             version = await self._reconciler.resolve(principal.tenant, ref, deadline)
         servable = self._servables.ready(version) or await self._servables.get(version, deadline)
         request = await read(servable.signature)
-        outputs = await servable.batcher.submit(request, principal.tenant, deadline)
-        return InferenceResponse(ref.name, version.version, outputs)
+        try:
+            outputs = await servable.batcher.submit(request, principal.tenant, deadline)
+        except ModelNotReady:
+            servable = await self._successor(servable, principal, ref, deadline)
+            outputs = await servable.batcher.submit(request, principal.tenant, deadline)
+        return InferenceResponse(ref.name, servable.version.version, outputs)
+
+    async def _successor(self, drained: Servable, principal: Principal, ref: ModelRef, deadline: Deadline) -> Servable:
+        """Return what took the place of a version that was unloaded while the body was being read.
+
+        Raises:
+            ModelNotReady: its signature is another one, so what was read does not fit it.
+        """
+        version = await self._reconciler.resolve(principal.tenant, ref, deadline)
+        servable = await self._servables.get(version, deadline)
+        if servable.signature != drained.signature:
+            raise ModelNotReady(f"model '{ref}' changed while the request was read; send it again", retry_after_s=1)
+        return servable

@@ -40,7 +40,8 @@ class Reconciler:
         self._published: dict[Key, Model] = {}
         self._wanted: dict[Key, Model] = {}
         self._applying: dict[Key, asyncio.Event] = {}
-        self._is_stale = True
+        self._generation = 1
+        self._read_generation = 0
         self._wake = asyncio.Event()
         self._reading = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -49,8 +50,8 @@ class Reconciler:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the registry has changed since it was read."""
-        return self._is_stale
+        """Whether the registry has changed since it was last read to the end."""
+        return self._read_generation != self._generation
 
     def published(self, tenant: TenantId) -> list[Model]:
         """Return the tenant's models as they are served, by name."""
@@ -68,8 +69,7 @@ class Reconciler:
             ModelNotFound: the tenant serves none such.
             LabelNotFound: the model has no such label.
         """
-        if self._is_stale:
-            await self.refresh()
+        await self.refresh()
         found = self.find(tenant, ref)
         if found is None:
             await self.settle(tenant, ref.name, deadline)
@@ -86,8 +86,7 @@ class Reconciler:
         Raises:
             ModelNotFound: the tenant has none of that name.
         """
-        if self._is_stale:
-            await self.refresh()
+        await self.refresh()
         if (tenant, name) not in self._published:
             await self.settle(tenant, name, deadline)
         if (tenant, name) not in self._published:
@@ -102,8 +101,7 @@ class Reconciler:
                 await asyncio.sleep(max(0.0, self._looked_at_s + _LOOK_PAUSE_S - asked_at_s))
                 self._looked_at_s = self._clock.monotonic_s()
                 await self._changes.look()
-        if self._is_stale:
-            await self.refresh()
+        await self.refresh()
         applied = self._applying.get((tenant, name))
         if applied is not None:
             try:
@@ -112,11 +110,13 @@ class Reconciler:
                 return
 
     async def refresh(self) -> None:
-        """Read the registry and begin to apply what changed."""
+        """Read the registry if it has changed, and begin to apply what is new."""
+        if not self.is_stale:
+            return
         async with self._reading:
-            if not self._is_stale:
+            if not self.is_stale:
                 return
-            self._is_stale = False
+            generation = self._generation
             async with read_all(self._database) as session:
                 models = await store.models(session)
             found = {(model.tenant, model.name): model for model in models}
@@ -128,6 +128,7 @@ class Reconciler:
                 if self._wanted.get(key) != model:
                     self._wanted[key] = model
                     self._apply(key)
+            self._read_generation = generation
 
     async def run(self) -> None:
         """Refresh whenever the registry has changed, until cancelled."""
@@ -137,11 +138,12 @@ class Reconciler:
             self._wake.clear()
 
     def _stale(self) -> None:
-        self._is_stale = True
+        self._generation += 1
         self._wake.set()
 
     def _apply(self, key: Key) -> None:
         model = self._wanted[key]
+        self._servables.forget_failures(model.model_id)
         if all(self._servables.ready(version) is not None for version in _serving(model)):
             self._publish(key, model)
         elif key not in self._applying:

@@ -132,13 +132,16 @@ class Servables:
         await self._slot(version).is_settled.wait()
 
     def keep_only(self, model_id: ModelId, wanted: frozenset[int]) -> None:
-        """Unload versions of a model that are no longer wanted; try failed ones that are, again."""
-        for key in [key for key in self._slots if key[0] == model_id]:
-            slot = self._slots[key]
-            if key[1] not in wanted or slot.failure is not None:
-                del self._slots[key]
-                if slot.servable is not None:
-                    self._spawn(self._unload(slot.servable))
+        """Unload versions of a model that are no longer wanted."""
+        for key in [key for key in self._slots if key[0] == model_id and key[1] not in wanted]:
+            slot = self._slots.pop(key)
+            if slot.servable is not None:
+                self._spawn(self._unload(slot.servable))
+
+    def forget_failures(self, model_id: ModelId) -> None:
+        """Have versions of a model that could not be loaded tried again."""
+        for key in [key for key, slot in self._slots.items() if key[0] == model_id and slot.failure is not None]:
+            del self._slots[key]
 
     async def close(self) -> None:
         """Unload everything."""

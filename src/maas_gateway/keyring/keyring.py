@@ -52,6 +52,7 @@ class Keyring:
         self.holder = holder
         self.clock = clock
         self._rings: dict[RingId, _Ring] = {}
+        self._generation = 0
         self._signers: dict[int, Signer] = {}
         self._locks: dict[RingId, asyncio.Lock] = {}
 
@@ -160,6 +161,7 @@ class Keyring:
 
     def forget(self) -> None:
         """Have every ring read again when it is next needed, because one may have changed."""
+        self._generation += 1
         self._rings.clear()
         self._signers.clear()
 
@@ -192,10 +194,18 @@ class Keyring:
                 if asked_at_s is None or found.read_at_s >= asked_at_s:
                     return found
                 await asyncio.sleep(max(0.0, found.read_at_s + _RELOAD_PAUSE_S - self.clock.monotonic_s()))
-            ring = await self._read(*ring_id)
+            ring = await self._read_current(ring_id)
             self._rings[ring_id] = ring
             self._signers.clear()
             return ring
+
+    async def _read_current(self, ring_id: RingId) -> _Ring:
+        """Read a ring, again if anything changed while it was being read."""
+        while True:
+            generation = self._generation
+            ring = await self._read(*ring_id)
+            if generation == self._generation:
+                return ring
 
     async def _read(self, tenant: TenantId, purpose: Purpose) -> _Ring:
         read_at_s = self.clock.monotonic_s()

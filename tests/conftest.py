@@ -1,0 +1,66 @@
+"""What all tests share. Async tests say `pytestmark = pytest.mark.anyio`; they run on asyncio.
+
+- `running_gateway(folder, database=…, **settings)` (`builders.gateways`): a whole gateway in this process.
+- `database_url`: "sqlite", then the URL of a fresh PostgreSQL database, so that a test runs on both engines.
+- `postgres_url`: a fresh PostgreSQL database only. `postgres`: the server.
+- `demo`: the seed network, trained and converted once a test session; `published_model` (`builders.models`) serves it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builders.gateways import SQLITE
+from builders.models import DemoModel, demo_model
+from services import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL, one for each worker that needs one."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a fresh database; its key store `<name>_keys` is there too."""
+    yield from _fresh_database(postgres)
+
+
+@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres")])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What `running_gateway` takes as its database: each engine in turn."""
+    if request.param == SQLITE:
+        yield SQLITE
+    else:
+        yield from _fresh_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session")
+def demo(shared_folder: Path) -> DemoModel:
+    """The seed network, trained and converted once a test session (about 15 s for the first worker)."""
+    return asyncio.run(demo_model(shared_folder))
+
+
+def _fresh_database(server: PostgresServer) -> Iterator[str]:
+    name = f"maas_{secrets.token_hex(6)}"
+    server.create(name, f"{name}_keys")
+    yield server.url(name)
+    server.drop(name, f"{name}_keys")

@@ -1,0 +1,176 @@
+"""Kill -9 during an upload, a rotation and a promotion, then start: everything is as before or as after."""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from builders.gateways import Account, World, running_gateway
+from builders.models import DemoModel, published_model, uploaded_model
+from builders.processes import Served, serving
+from maas_gateway.clock import SystemClock
+from maas_gateway.crypto.envelope import DataKey, wrap_data_key
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import KEYS_CHANGES
+from maas_gateway.keyring import store
+from maas_gateway.keyring.file import FileHolder
+from maas_gateway.keyring.key import Purpose
+from maas_gateway.keyring.keyring import Keyring
+
+N_DATA_KEYS = 3_000
+RESUMED_WITHIN_S = 40.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A prepared gateway at rest."""
+
+    data_dir: Path
+    owner: Account
+    operator: Account
+    body: dict[str, Any]
+
+    def predict(self, served: Served, headers: dict[str, str], model: str = "bc") -> httpx.Response:
+        return httpx.post(f"{served.url}/v1/models/{model}:predict", json=self.body, headers=headers, timeout=30)
+
+
+def _prepared(folder: Path, demo: DemoModel, prepare: Callable[[World], Any]) -> Place:
+    async def story() -> Place:
+        async with running_gateway(folder) as world:
+            await world.tenant("acme")
+            await prepare(world)
+            body = {"instances": [list(demo.seed.example)]}
+            return Place(world.settings.data_dir, world.owners["acme"], world.operator, body)
+
+    return asyncio.run(story())
+
+
+def _in_background(call: Callable[[], Any]) -> None:
+    def work() -> None:
+        with suppress(httpx.HTTPError):
+            call()
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+@pytest.mark.parametrize("moment", [0.3, 2.0, "the first blob", "the last blob"], ids=str)
+def test_an_upload_that_was_killed_is_whole_or_never_was(tmp_path: Path, demo: DemoModel, moment: float | str) -> None:
+    async def nothing(_world: World) -> None:
+        return
+
+    place = _prepared(tmp_path, demo, nothing)
+    path = "/admin/v1/models/bc/versions/1"
+    blobs = place.data_dir / "blobs"
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        content = demo.seed.archive
+        _in_background(
+            lambda: httpx.put(f"{served.url}{path}?format=keras", content=content, headers=headers, timeout=60)
+        )
+        if isinstance(moment, float):
+            time.sleep(moment)
+        else:
+            wanted = 1 if moment == "the first blob" else 2
+            deadline = time.monotonic() + 60
+            while len(list(blobs.glob("??/*"))) < wanted and time.monotonic() < deadline:
+                time.sleep(0.0005)
+        served.kill()
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        found = httpx.get(f"{served.url}{path}", headers=headers, timeout=30)
+        assert found.status_code in {200, 404}
+        if found.status_code == 404:  # as before: the same upload is taken
+            put = httpx.put(f"{served.url}{path}?format=keras", content=content, headers=headers, timeout=90)
+            assert put.status_code == 201, put.text
+        assert httpx.post(f"{served.url}{path}:promote", headers=headers, timeout=30).status_code == 200
+        assert place.predict(served, headers).status_code == 200
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("purpose", ["artifacts", "root"])
+def test_a_rotation_that_was_killed_is_taken_up_and_finished(
+    tmp_path: Path, demo: DemoModel, purpose: str, after_s: float
+) -> None:
+    async def prepare(world: World) -> None:
+        await published_model(world, "acme", "bc", demo)
+        await _many_data_keys(world)
+
+    place = _prepared(tmp_path, demo, prepare)
+    who = place.owner if purpose == "artifacts" else place.operator
+    with serving(place.data_dir) as served:
+        headers = served.headers(who)
+        _in_background(
+            lambda: httpx.post(f"{served.url}/admin/v1/keyrings/{purpose}:rotate", headers=headers, timeout=30)
+        )
+        time.sleep(after_s)
+        served.kill()
+    with serving(place.data_dir) as served:
+        invoker = served.headers(place.owner)
+        assert place.predict(served, invoker).status_code == 200
+        headers = served.headers(who)
+        deadline = time.monotonic() + RESUMED_WITHIN_S
+        while time.monotonic() < deadline:
+            ring = httpx.get(f"{served.url}/admin/v1/keyrings/{purpose}", headers=headers, timeout=30).json()
+            states = [version["state"] for version in ring["versions"]]
+            in_old = sum(version["uses"] for version in ring["versions"] if version["state"] != "primary")
+            if states in (["primary"], ["enabled", "primary"]) and in_old == 0:
+                break
+            time.sleep(0.5)
+        else:
+            raise AssertionError(f"neither before nor after: {ring}")
+        assert place.predict(served, invoker).status_code == 200
+        again = httpx.post(f"{served.url}/admin/v1/keyrings/{purpose}:rotate", headers=headers, timeout=30)
+        assert again.status_code in {200, 409}, again.text  # 409 while the taken-up one is being closed
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.003, 0.01, 0.03])
+def test_a_promotion_that_was_killed_serves_or_does_not(tmp_path: Path, demo: DemoModel, after_s: float) -> None:
+    async def prepare(world: World) -> None:
+        await published_model(world, "acme", "bc", demo)
+        await uploaded_model(world, "acme", "bc", demo, version=2)
+
+    place = _prepared(tmp_path, demo, prepare)
+    path = "/admin/v1/models/bc"
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        act = f"{served.url}{path}/versions/2:promote?exclusive=true"
+        _in_background(lambda: httpx.post(act, headers=headers, timeout=30))
+        time.sleep(after_s)
+        served.kill()
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        versions = httpx.get(f"{served.url}{path}", headers=headers, timeout=30).json()["versions"]
+        stages = [version["stage"] for version in versions]
+        assert stages in (["serving", "staged"], ["retired", "serving"])
+        assert place.predict(served, headers).status_code == 200
+
+
+async def _many_data_keys(world: World) -> None:
+    """Give the tenant's ring so much to rewrap that a rotation can be killed in the middle."""
+    settings = world.settings
+    database = Database(settings.keys_url, KEYS_CHANGES)
+    keyring = Keyring(database, FileHolder(settings.root_file, SystemClock()), SystemClock())
+    tenant = await world.tenant_id("acme")
+    async with database.write(tenant) as session:
+        version, key = await keyring.primary(session, Purpose.ARTIFACTS)
+        for _ in range(N_DATA_KEYS):
+            artifact = uuid.uuid4()
+            wrapped = wrap_data_key(
+                key,
+                DataKey.generate(),
+                artifact_id=artifact,
+                tenant_id=tenant,
+                purpose=Purpose.ARTIFACTS.value,
+                key_version=version,
+                context=artifact.bytes * 2,
+            )
+            await store.add_data_key(session, wrapped, SystemClock().now())
+    await database.close()

@@ -1,0 +1,273 @@
+"""The program as its operator runs it: starts, refusals, several workers, what its processes are made of."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from builders.gateways import Account
+from builders.processes import PROGRAM, environment, run_command, serving
+
+
+@pytest.fixture(scope="module")
+def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that a demo has made, once for this module."""
+    folder = tmp_path_factory.mktemp("demo") / "var"
+    with serving(folder, command="demo") as served:
+        assert "held-out accuracy" in served.log.read_text()
+    return folder
+
+
+def _accounts(folder: Path) -> dict[str, Account]:
+    record = json.loads((folder / "first-run.json").read_text())
+    people = {
+        who: Account("", record[who]["username"], record[who]["password"], False) for who in ("operator", "owner")
+    }
+    services = {
+        who: Account("", record[who]["client_id"], record[who]["client_secret"], True)
+        for who in ("publisher", "invoker")
+    }
+    return {**people, **services}
+
+
+def _body(folder: Path) -> dict[str, object]:
+    example: dict[str, object] = json.loads((folder / "first-run.json").read_text())["example"]
+    return example
+
+
+def test_the_line_that_the_demo_prints_answers_when_it_is_pasted(demo_dir: Path) -> None:
+    with serving(demo_dir, command="demo") as served:
+        deadline = time.monotonic() + 20
+        while "curl" not in served.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        printed = served.log.read_text()
+        line = next(line for line in printed.splitlines() if line.startswith("curl "))
+        answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, env=environment())
+        assert 0 <= json.loads(answer.stdout)["predictions"][0][0] <= 1
+        assert f"{served.url}/docs" in printed
+        assert "found" in printed
+        record = (demo_dir / "first-run.json").read_text()
+        for who in _accounts(demo_dir).values():
+            assert who.secret in record
+            assert who.secret not in printed
+
+
+def test_the_record_of_the_first_start_is_private_and_whole(demo_dir: Path) -> None:
+    path = demo_dir / "first-run.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    record = json.loads(path.read_text())
+    assert set(record) == {
+        "base_url", "operator", "tenant", "owner", "publisher", "invoker", "model", "example"
+    }  # fmt: skip
+    assert (record["tenant"], record["model"], len(record["example"]["instances"][0])) == ("demo", "breast-cancer", 30)
+
+
+def test_a_first_start_that_was_killed_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+    command = [PROGRAM, "demo", "--data-dir", str(folder), "--port", "0"]
+    for after_s in (0.6, 1.5, 4.0):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
+        )
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    with serving(folder, command="demo") as served:
+        answer = httpx.post(
+            f"{served.url}/v1/models/breast-cancer/labels/stable:predict",
+            json=_body(folder),
+            headers=served.headers(_accounts(folder)["invoker"]),
+            timeout=30,
+        )
+        assert answer.status_code == 200
+
+
+def test_two_workers_fail_no_request_while_every_key_is_rotated(demo_dir: Path) -> None:
+    accounts, body = _accounts(demo_dir), _body(demo_dir)
+    with serving(demo_dir, "--workers", "2") as served:
+        is_over = threading.Event()
+        answered: list[int] = []
+
+        def ask() -> None:
+            headers = served.headers(accounts["invoker"])
+            with httpx.Client(base_url=served.url, timeout=30) as client:
+                while not is_over.is_set():
+                    answer = client.post("/v1/models/breast-cancer:predict", json=body, headers=headers)
+                    answered.append(answer.status_code)
+
+        askers = [threading.Thread(target=ask) for _ in range(8)]
+        for asker in askers:
+            asker.start()
+        for _ in range(2):
+            for purpose, who in (("artifacts", "owner"), ("token-signing", "operator"), ("root", "operator")):
+                headers = served.headers(accounts[who])
+                answer = httpx.post(f"{served.url}/admin/v1/keyrings/{purpose}:rotate", headers=headers, timeout=30)
+                assert (answer.status_code, answer.json().get("state")) == (200, "succeeded"), answer.text
+        is_over.set()
+        for asker in askers:
+            asker.join()
+        assert set(answered) == {200}
+        assert len(answered) > 100
+
+
+def test_a_change_in_one_worker_is_in_force_in_the_others_within_a_second(demo_dir: Path) -> None:
+    accounts, body = _accounts(demo_dir), _body(demo_dir)
+    with serving(demo_dir, "--workers", "2") as served:
+        owner = served.headers(accounts["owner"])
+        listed = httpx.get(f"{served.url}/admin/v1/service-accounts", headers=owner, timeout=30).json()["accounts"]
+        subject = next(account["id"] for account in listed if account["name"] == "invoker")
+        invoker = served.headers(accounts["invoker"])
+
+        def statuses() -> set[int]:
+            path = f"{served.url}/v1/models/breast-cancer:predict"
+            return {httpx.post(path, json=body, headers=invoker, timeout=30).status_code for _ in range(12)}
+
+        account = f"{served.url}/admin/v1/service-accounts/{subject}"
+        assert statuses() == {200}
+        assert httpx.patch(account, json={"enabled": False}, headers=owner, timeout=30).status_code == 204
+        time.sleep(1)
+        assert statuses() == {401}
+        assert httpx.patch(account, json={"enabled": True}, headers=owner, timeout=30).status_code == 204
+        time.sleep(1)
+        assert statuses() == {200}
+
+
+def test_no_process_of_a_serving_gateway_loads_tensorflow_or_may_dump_core(demo_dir: Path) -> None:
+    accounts, body = _accounts(demo_dir), _body(demo_dir)
+    with serving(demo_dir, "--workers", "2") as served:
+        headers = served.headers(accounts["invoker"])
+        for _ in range(8):
+            path = f"{served.url}/v1/models/breast-cancer:predict"
+            assert httpx.post(path, json=body, headers=headers, timeout=30).status_code == 200
+        pids = served.pids()
+        assert len(pids) >= 3
+        for pid in pids:
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            assert "/tensorflow/" not in maps
+            if "ai_edge_litert" in maps:
+                limits = Path(f"/proc/{pid}/limits").read_text()
+                core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+                assert core.split()[4:6] == ["0", "0"]
+        port = int(served.url.rpartition(":")[2]) + 1_000
+        counted = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        assert 'maas_requests_total{door="tf_serving",status="200"} 8.0' in counted
+
+
+def test_a_running_request_is_answered_before_a_terminated_gateway_stops(demo_dir: Path) -> None:
+    accounts, body = _accounts(demo_dir), _body(demo_dir)
+    with serving(demo_dir) as served:
+        headers = served.headers(accounts["invoker"])
+        content = json.dumps(body).encode()
+        host, port = served.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = "\r\n".join(
+                [
+                    "POST /v1/models/breast-cancer:predict HTTP/1.1",
+                    f"Host: {host}",
+                    f"Authorization: {headers['authorization']}",
+                    f"Content-Length: {len(content)}",
+                    "",
+                    "",
+                ]
+            )
+            connection.sendall(head.encode() + content[:10])
+            time.sleep(0.3)
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            connection.sendall(content[10:])
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        assert served.process.wait(20) in {0, -signal.SIGTERM}
+
+
+def test_a_port_in_use_is_one_sentence_and_a_code(demo_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = run_command("serve", "--data-dir", str(demo_dir), "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == os.EX_UNAVAILABLE
+    assert "cannot listen on 127.0.0.1" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_place_that_was_not_prepared_says_what_to_do(tmp_path: Path) -> None:
+    ended = run_command("serve", "--data-dir", str(tmp_path / "none"), "--port", "0")
+    assert ended.returncode == os.EX_CONFIG
+    assert ended.stderr.strip().endswith("run: maas-gateway init")
+
+
+def test_init_then_doctor_find_nothing_unsafe(tmp_path: Path) -> None:
+    folder = str(tmp_path / "place")
+    assert run_command("init", "--data-dir", folder).returncode == 0
+    password = (tmp_path / "place" / "operator.json").read_text()
+    again = run_command("init", "--data-dir", folder)
+    assert "exists already" in again.stdout
+    assert (tmp_path / "place" / "operator.json").read_text() == password
+    found = run_command("doctor", "--data-dir", folder)
+    assert (found.returncode, found.stdout.strip().splitlines()[-1]) == (0, "Nothing is unsafe or missing.")
+    assert json.loads(password)["password"] not in found.stdout + again.stdout
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        pytest.param(lambda f: (f / "keys" / "root.json").chmod(0o644), "chmod 600", id="a root key others can read"),
+        pytest.param(
+            lambda f: (f / "keys" / "root.json").write_text("{}"), "is not a keyset", id="a root key that is none"
+        ),
+        pytest.param(lambda f: (f / "keys" / "root.json").unlink(), "there is no root key", id="no root key"),
+        pytest.param(lambda f: _set_revision(f, "9999"), "newer maas-gateway", id="a newer database"),
+        pytest.param(lambda f: (f / "gateway.sqlite").write_bytes(b"x" * 9_999), "cannot be opened", id="no database"),
+    ],
+)
+def test_an_unsafe_place_is_refused_in_one_sentence_by_serve_and_named_by_doctor(
+    tmp_path: Path, spoil: object, sentence: str
+) -> None:
+    folder = tmp_path / "place"
+    assert run_command("init", "--data-dir", str(folder)).returncode == 0
+    assert callable(spoil)
+    spoil(folder)
+    ended = run_command("serve", "--data-dir", str(folder), "--port", "0")
+    assert ended.returncode == os.EX_CONFIG
+    assert sentence in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    found = run_command("doctor", "--data-dir", str(folder))
+    assert found.returncode == os.EX_CONFIG
+
+
+def _set_revision(folder: Path, revision: str) -> None:
+    with sqlite3.connect(folder / "gateway.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    database.close()
+
+
+def test_the_commands_for_models_and_keys_do_over_http_what_they_say(demo_dir: Path, tmp_path: Path) -> None:
+    with serving(demo_dir, command="demo") as served:
+        here = ("--data-dir", str(demo_dir))
+        listed = json.loads(run_command("models", "list", "--json", *here).stdout)
+        assert listed[0]["labels"] == {"stable": 1}
+        hostile = tmp_path / "model.keras"
+        hostile.write_bytes(b"not a model")
+        refused = run_command("models", "push", str(hostile), "other", "1", *here)
+        assert (refused.returncode, refused.stderr.startswith("maas-gateway: ")) == (os.EX_DATAERR, True)
+        assert run_command("models", "promote", "none", "1", *here).returncode == os.EX_NOINPUT
+        assert "points at version 1" in run_command("models", "label", "breast-cancer", "canary", "1", *here).stdout
+        counted = run_command("keys", "rotate", "artifacts", "--dry-run", *here)
+        assert "2 items would be rewrapped" in counted.stdout
+        assert "succeeded" in run_command("keys", "rotate", "artifacts", *here).stdout
+        rings = run_command("keys", "list", *here).stdout
+        assert "primary" in rings
+        number = str(max(int(line.split()[1]) for line in rings.splitlines()) - 1)
+        assert "disabled" in run_command("keys", "retire", "artifacts", number, *here).stdout
+        token = run_command("tokens", "issue", "--as", "publisher", *here).stdout.strip()
+        by_token = run_command("models", "list", "--url", served.url, "--token", token)
+        assert "breast-cancer" in by_token.stdout
+    nobody = run_command("models", "list", "--data-dir", str(tmp_path))
+    assert nobody.returncode == os.EX_UNAVAILABLE

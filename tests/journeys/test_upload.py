@@ -1,0 +1,160 @@
+"""Uploading: what is taken, what is refused, and that nothing is left of what was refused."""
+
+import base64
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from builders.gateways import World, running_gateway
+from builders.models import DemoModel, uploaded_model
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import CHANGES
+from maas_gateway.registry.tables import ARTIFACTS, MODEL_VERSIONS
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/admin/v1/models/bc/versions/1?format=keras"
+
+
+def _digest(content: bytes) -> dict[str, str]:
+    return {"content-digest": f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"}
+
+
+def _rewritten(archive: bytes, config: dict[str, object] | None = None, **extra: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(out, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json" and config is not None:
+                content = json.dumps(config).encode()
+            target.writestr(zipfile.ZipInfo(name), content)
+        for name, content in extra.items():
+            target.writestr(zipfile.ZipInfo(name.replace("__", "/")), content)
+    return out.getvalue()
+
+
+async def _n_left(world: World) -> tuple[int, int, int]:
+    """Return how many version rows, artifact rows and blobs there are."""
+    database = Database(world.settings.main_url, CHANGES)
+    async with database.connection(is_write=False) as connection:
+        n_versions = (await connection.execute(sa.select(sa.func.count()).select_from(MODEL_VERSIONS))).scalar_one()
+        n_artifacts = (await connection.execute(sa.select(sa.func.count()).select_from(ARTIFACTS))).scalar_one()
+    await database.close()
+    return n_versions, n_artifacts, len(list((world.settings.data_dir / "blobs").glob("??/*")))
+
+
+async def test_an_upload_is_staged_and_nothing_serves_until_it_is_promoted(tmp_path: Path, demo: DemoModel) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        headers = await world.headers(await world.service("acme", "publisher"))
+        archive = demo.seed.archive
+        answer = await world.http.put(PATH, content=archive, headers={**headers, **_digest(archive)})
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        assert (body["stage"], body["format"], body["digest"]) == (
+            "staged",
+            "keras",
+            hashlib.sha256(archive).hexdigest(),
+        )
+        assert body["signature"]["inputs"] == [{"name": "measurements", "datatype": "FP32", "shape": [-1, 30]}]
+        assert body["plan"]["max_relative_error"] <= 1e-5
+        assert answer.headers["location"] == "/admin/v1/models/bc/versions/1"
+        row = {"instances": [list(demo.seed.example)]}
+        assert (await world.http.post("/v1/models/bc:predict", json=row, headers=headers)).status_code == 404
+        assert (await world.http.post("/admin/v1/models/bc/versions/1:promote", headers=headers)).status_code == 200
+        assert (await world.http.post("/v1/models/bc:predict", json=row, headers=headers)).status_code == 200
+        assert await _n_left(world) == (1, 2, 2)
+
+
+async def test_the_same_content_again_is_the_same_upload_and_other_content_a_conflict(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        await uploaded_model(world, "acme", "bc", demo)
+        headers = await world.headers(await world.service("acme", "publisher"))
+        again = await world.http.put(PATH, content=demo.seed.archive, headers=headers)
+        assert (again.status_code, again.json()["stage"]) == (200, "staged")
+        other = await world.http.put(PATH, content=demo.seed.archive + b"x", headers=headers)
+        assert (other.status_code, other.json()["type"]) == (409, "/problems/version-exists")
+        assert await _n_left(world) == (1, 2, 2)
+
+
+async def test_what_is_refused_leaves_nothing_and_the_sentence_says_why(tmp_path: Path, demo: DemoModel) -> None:
+    archive = demo.seed.archive
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        config = json.loads(source.read("config.json"))
+    lambda_layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "x"}}
+    config["config"]["layers"].append(lambda_layer)
+    cases = [
+        ("", b"", 422, ""),
+        ("", b"\x89HDF\r\n\x1a\n" + bytes(100), 422, ".keras"),
+        ("", b"\x80\x04\x95pickle", 422, ""),
+        ("", _rewritten(archive, config), 422, "Lambda"),
+        ("", _rewritten(archive, __file__=b"x"), 422, ""),
+        ("", archive[:-100], 422, ""),
+        ("&x=1", archive[:1000] + b"\x00" + archive[1001:], 422, ""),
+    ]
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        headers = await world.headers(await world.service("acme", "publisher"))
+        for query, content, status, named in cases:
+            answer = await world.http.put(PATH + query, content=content, headers=headers)
+            assert answer.status_code == status, answer.text
+            assert named in answer.json()["detail"]
+            assert answer.headers["content-type"] == "application/problem+json"
+        wrong = await world.http.put(PATH, content=archive, headers={**headers, **_digest(b"other")})
+        assert (wrong.status_code, wrong.json()["detail"][:6]) == (400, "digest")
+        for version in ("0", "-1", "x", str(2**63)):
+            path = f"/admin/v1/models/bc/versions/{version}?format=keras"
+            answer = await world.http.put(path, content=archive, headers=headers)
+            assert (answer.status_code, "version" in answer.json()["detail"]) == (400, True)
+        for name in ("a.b", "a%20b", "x" * 129):
+            answer = await world.http.put(f"/admin/v1/models/{name}/versions/1", content=archive, headers=headers)
+            assert (answer.status_code, "model" in answer.json()["detail"]) == (400, True)
+        assert (await world.http.put(PATH.replace("keras", "onnx"), content=b"", headers=headers)).status_code == 501
+        assert await _n_left(world) == (0, 0, 0)
+
+
+async def test_an_upload_over_the_bound_is_413_whether_or_not_its_length_is_declared(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async def undeclared() -> object:
+        for _ in range(50):
+            yield bytes(1_000)
+
+    async with running_gateway(tmp_path, uploads={"max_bytes": 10_000}) as world:
+        await world.tenant("acme")
+        headers = await world.headers(await world.service("acme", "publisher"))
+        for content in (bytes(50_000), undeclared()):
+            answer = await world.http.put(PATH, content=content, headers=headers)
+            assert (answer.status_code, "10000" in answer.json()["detail"]) == (413, True)
+        assert await _n_left(world) == (0, 0, 0)
+
+
+async def test_no_file_that_the_gateway_writes_holds_a_models_plaintext(tmp_path: Path, demo: DemoModel) -> None:
+    """The weights file's bytes are searched for in everything below the data directory, spool and databases included."""
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        await uploaded_model(world, "acme", "bc", demo)
+        headers = await world.headers(world.owners["acme"])
+        await world.http.post("/admin/v1/models/bc/versions/1:promote", headers=headers)
+        row = {"instances": [list(demo.seed.example)]}
+        assert (await world.http.post("/v1/models/bc:predict", json=row, headers=headers)).status_code == 200
+        with zipfile.ZipFile(io.BytesIO(demo.seed.archive)) as archive:
+            weights = archive.read("model.weights.h5")
+        plan = demo.conversion.plan
+        canaries = [
+            content[at : at + 32] for content in (weights, plan) for at in range(4_096, len(content) - 32, 8_192)
+        ]
+        telling = [canary for canary in canaries if len(set(canary)) > 8]
+        assert len(telling) > 10
+        for file in world.settings.data_dir.rglob("*"):
+            if file.is_file():
+                content = file.read_bytes()
+                assert not any(canary in content for canary in telling), file
