@@ -37,7 +37,7 @@ contracts: $(VENV)/.development
 	@tail -n 2 $(VENV)/contracts.txt
 
 unit: $(VENV)/.development
-	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) -m "not slow and not browser"
+	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser"
 
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh

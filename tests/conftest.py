@@ -3,17 +3,21 @@
 - `running_gateway(folder, database=…, **settings)` (`builders.gateways`): a whole gateway in this process.
 - `database_url`: "sqlite", then the URL of a fresh PostgreSQL database, so that a test runs on both engines.
 - `postgres_url`: a fresh PostgreSQL database only. `postgres`: the server.
+- `lines`: what the test logs, to look for what must not be there.
 - `demo`: the seed network, trained and converted once a test session; `published_model` (`builders.models`) serves it.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from builders.gateways import SQLITE
+from builders.logs import Lines
 from builders.models import DemoModel, demo_model
 from services import PostgresServer
 
@@ -57,6 +61,18 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def demo(shared_folder: Path) -> DemoModel:
     """The seed network, trained and converted once a test session (about 15 s for the first worker)."""
     return asyncio.run(demo_model(shared_folder))
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """Log lines of a test; afterwards they go where they went before."""
+    before = structlog.get_config()
+    written = Lines(capsys)
+    handler = logging.StreamHandler(written.others)
+    logging.getLogger().addHandler(handler)
+    yield written
+    logging.getLogger().removeHandler(handler)
+    structlog.configure(**before)
 
 
 def _fresh_database(server: PostgresServer) -> Iterator[str]:

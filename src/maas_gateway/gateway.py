@@ -133,87 +133,128 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
     Raises:
         Misconfigured: the place is not prepared.
     """
-    clock = SystemClock()
-    metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
-        main, key_store = _databases(settings)
-        stack.push_async_callback(main.close)
-        stack.push_async_callback(key_store.close)
-        changes = Changes([main, key_store])
-        audit = AuditLog(main, clock, metrics.audit_lost.inc)
-        stack.push_async_callback(audit.flush)
-        keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
-        artifacts = Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring))
-        executor = ThreadExecutor(settings.inference.n_threads)
-        stack.callback(executor.close)
-        tasks = await stack.enter_async_context(_background())
-        acting = Acting(main, audit, clock, changes.announce)
-
-        jwks = JWKSet(keyring, clock)
-        tokens = Tokens(keyring, jwks, _rules(settings), clock)
-        standings = Standings(main)
-        passwords = Passwords(
-            memory_kib=settings.passwords.memory_kib,
-            passes=settings.passwords.passes,
-            n_parallel=settings.passwords.n_parallel,
-        )
-        changes.listen(tenants.TOPIC, standings.forget)
-        changes.listen(keys.TOPIC, keyring.forget)
-        changes.listen(keys.TOPIC, tokens.forget)
-
-        servables = Servables(
-            artifacts,
-            executor,
-            limits=BatchLimits(settings.inference.max_batch_rows, settings.inference.max_queue),
-            audit=audit,
-            metrics=metrics,
-            clock=clock,
-            spawn=tasks.spawn,
-        )
-        stack.push_async_callback(servables.close)
-        reconciler = Reconciler(main, changes, servables, clock=clock, spawn=tasks.spawn)
-        life_s = settings.tokens.life_s + 2 * settings.tokens.skew_s
-        rotate = Rotate(acting, keyring, tasks.spawn, token_life_s=life_s)
-        tasks.loop("changes", changes.run)
+        ground = await _ground(settings, metrics or Metrics(), stack)
+        acting, tasks = ground.acting, ground.tasks
+        identity = _identity(ground)
+        servables = _servables(ground, stack)
+        reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
+        token_life_s = settings.tokens.life_s + 2 * settings.tokens.skew_s
+        rotate = Rotate(acting, ground.keyring, tasks.spawn, token_life_s=token_life_s)
+        provision = Provision(acting, ground.keyring, identity.passwords)
+        tasks.loop("changes", ground.changes.run)
         tasks.loop("reconcile", reconciler.run)
-        tasks.loop("refusals", audit.run)
+        tasks.loop("refusals", acting.audit.run)
         tasks.loop("resume", _every(LEASE.total_seconds() / 2, rotate.resume))
-        tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, artifacts)))
-        provision = Provision(acting, keyring, passwords)
+        tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, ground.artifacts)))
         yield Gateway(
-            authenticator=Authenticator(tokens, standings),
-            sign_in=SignIn(main, passwords, tokens, standings),
-            jwks=jwks,
+            authenticator=Authenticator(identity.tokens, identity.standings),
+            sign_in=SignIn(acting.database, identity.passwords, identity.tokens, identity.standings),
+            jwks=identity.jwks,
             predict=Predict(reconciler, servables),
             describe=Describe(reconciler, servables),
             reconciler=reconciler,
-            upload=Upload(
-                acting,
-                artifacts,
-                _converter(settings),
-                spool_folder=settings.data_dir / "spool",
-                max_bytes=settings.uploads.max_bytes,
-            ),
+            upload=_upload(ground),
             promote=Promote(acting),
             rotate=rotate,
             onboard=Onboard(acting, provision),
             provision=provision,
-            credentials=Credentials(acting, passwords),
-            browse=Browse(main),
-            audit=audit,
-            metrics=metrics,
+            credentials=Credentials(acting, identity.passwords),
+            browse=Browse(acting.database),
+            audit=acting.audit,
+            metrics=ground.metrics,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What everything else stands on."""
+
+    settings: Settings
+    metrics: Metrics
+    changes: Changes
+    keyring: Keyring
+    artifacts: Artifacts
+    acting: Acting
+    tasks: "_Tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Who calls."""
+
+    jwks: JWKSet
+    tokens: Tokens
+    standings: Standings
+    passwords: Passwords
+
+
+async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
+    clock = SystemClock()
+    main, key_store = _databases(settings)
+    stack.push_async_callback(main.close)
+    stack.push_async_callback(key_store.close)
+    changes = Changes([main, key_store])
+    audit = AuditLog(main, clock, metrics.audit_lost.inc)
+    stack.push_async_callback(audit.flush)
+    keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
+    changes.listen(keys.TOPIC, keyring.forget)
+    return _Ground(
+        settings=settings,
+        metrics=metrics,
+        changes=changes,
+        keyring=keyring,
+        artifacts=Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring)),
+        acting=Acting(main, audit, clock, changes.announce),
+        tasks=await stack.enter_async_context(_background()),
+    )
+
+
+def _identity(ground: _Ground) -> _Identity:
+    clock, settings = ground.acting.clock, ground.settings
+    jwks = JWKSet(ground.keyring, clock)
+    rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
+    tokens = Tokens(ground.keyring, jwks, rules, clock)
+    standings = Standings(ground.acting.database)
+    ground.changes.listen(tenants.TOPIC, standings.forget)
+    ground.changes.listen(keys.TOPIC, tokens.forget)
+    cost = settings.passwords
+    passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
+    return _Identity(jwks, tokens, standings, passwords)
+
+
+def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:
+    inference = ground.settings.inference
+    executor = ThreadExecutor(inference.n_threads)
+    stack.callback(executor.close)
+    servables = Servables(
+        ground.artifacts,
+        executor,
+        limits=BatchLimits(inference.max_batch_rows, inference.max_queue),
+        audit=ground.acting.audit,
+        metrics=ground.metrics,
+        clock=ground.acting.clock,
+        spawn=ground.tasks.spawn,
+    )
+    stack.push_async_callback(servables.close)
+    return servables
+
+
+def _upload(ground: _Ground) -> Upload:
+    settings = ground.settings
+    return Upload(
+        ground.acting,
+        ground.artifacts,
+        _converter(settings),
+        spool_folder=settings.data_dir / "spool",
+        max_bytes=settings.uploads.max_bytes,
+    )
 
 
 def _databases(settings: Settings) -> tuple[Database, Database]:
     pool_size = settings.database.pool_size
     main = Database(settings.main_url, CHANGES, pool_size=pool_size)
     return main, Database(settings.keys_url, KEYS_CHANGES, overwrites_deleted=True, pool_size=pool_size)
-
-
-def _rules(settings: Settings) -> TokenRules:
-    tokens = settings.tokens
-    return TokenRules(settings.base_url, tokens.audience, tokens.life_s, tokens.skew_s)
 
 
 def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:

@@ -8,6 +8,7 @@
 A test enters and leaves it in one task, so that the gateway's task group sees only its own.
 """
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -194,10 +195,18 @@ async def joined_gateway(place: Settings | World, operator: Account | None = Non
     """Run one more gateway process's worth on a place that is prepared already: same databases, keys and blobs."""
     settings = place.settings if isinstance(place, World) else place
     app = create_app(settings)
+    failure: BaseException | None = None
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS, timeout=60) as http:
             known = place.operator if isinstance(place, World) else operator
             assert known is not None
             owners = dict(place.owners) if isinstance(place, World) else {}
-            yield World(settings, app, http, known, owners)
+            try:
+                yield World(settings, app, http, known, owners)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as caught:  # noqa: BLE001  a test's own failure is no fault of the gateway's task group
+                failure = caught
+    if failure is not None:
+        raise failure

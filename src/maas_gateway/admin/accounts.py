@@ -1,9 +1,9 @@
 """Routes of users, service accounts and role bindings, in the caller's own tenant."""
 
 import uuid
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import (
@@ -19,6 +19,9 @@ from maas_gateway.admin.schemas import (
 from maas_gateway.web.bodies import body_schema, read_body
 
 router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES)
+
+Subject = Annotated[uuid.UUID, Path(description="The account's id.")]
+BindingId = Annotated[uuid.UUID, Path(description="The binding's id.")]
 
 
 @router.get("/users")
@@ -36,7 +39,7 @@ async def add_user(request: Request, response: Response, gateway: Gate, caller: 
 
 
 @router.patch("/users/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))
-async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: uuid.UUID) -> None:
+async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: Subject) -> None:
     """Enable or disable a user; a disabled one's tokens are worth nothing at once."""
     enabling = await read_body(request, Enabling)
     await gateway.credentials.enable_user(caller, subject, is_enabled=enabling.enabled)
@@ -59,7 +62,7 @@ async def add_service_account(request: Request, response: Response, gateway: Gat
 
 
 @router.patch("/service-accounts/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))
-async def enable_service_account(request: Request, gateway: Gate, caller: Caller, subject: uuid.UUID) -> None:
+async def enable_service_account(request: Request, gateway: Gate, caller: Caller, subject: Subject) -> None:
     """Enable or disable a service account; a disabled one's tokens are worth nothing at once."""
     enabling = await read_body(request, Enabling)
     await gateway.credentials.enable_service_account(caller, subject, is_enabled=enabling.enabled)
@@ -85,6 +88,6 @@ async def bind(request: Request, response: Response, gateway: Gate, caller: Call
 
 
 @router.delete("/role-bindings/{binding_id}", status_code=204)
-async def unbind(gateway: Gate, caller: Caller, binding_id: uuid.UUID) -> None:
+async def unbind(gateway: Gate, caller: Caller, binding_id: BindingId) -> None:
     """Take a role away."""
     await gateway.credentials.unbind(caller, binding_id)

@@ -7,6 +7,9 @@ from fastapi import APIRouter, Query
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import EventAnswer, EventsAnswer
 
+MAX_NUMBER: Final = 2**31 - 1
+"""The largest number that a chain can reach."""
+
 router: Final = APIRouter(prefix="/admin/v1/audit", tags=["Audit"], responses=RESPONSES)
 
 
@@ -14,8 +17,8 @@ router: Final = APIRouter(prefix="/admin/v1/audit", tags=["Audit"], responses=RE
 async def list_events(
     gateway: Gate,
     caller: Caller,
-    cursor: Annotated[int, Query(ge=0, description="The number behind which to begin.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    cursor: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="The number behind which to begin.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="How many at most.")] = 100,
 ) -> EventsAnswer:
     """List the records of your own chain, oldest first."""
     records = await gateway.browse.events(caller, after=cursor, limit=limit)

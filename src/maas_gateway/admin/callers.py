@@ -1,22 +1,31 @@
 """Who calls a management route, known before its body is read; what refused it, on record."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from maas_gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from maas_gateway.errors import (
+    Conflict,
+    GatewayError,
+    InvalidRequest,
+    KeyHolderUnavailable,
+    MethodNotAllowed,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from maas_gateway.gateway import Gateway
 from maas_gateway.principal import Principal
 from maas_gateway.web.authentication import authenticate
 from maas_gateway.web.bodies import invalid
+from maas_gateway.web.description import PROBLEM_JSON, problem_answers
 from maas_gateway.web.problems import UNEXPECTED, headers_of, problem, status_of
 from maas_gateway.web.refusals import refusal
 
-PROBLEM_JSON: Final = "application/problem+json"
 _METHOD_NOT_ALLOWED: Final = 405
 
 
@@ -39,17 +48,18 @@ async def principal_of(request: Request) -> Principal:
 Gate = Annotated[Gateway, Depends(gateway_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
 
-_PROBLEM: Final[Mapping[str, Any]] = {
-    "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
-RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"description": "A field is missing, unknown or wrong; the sentence names it.", **_PROBLEM},
-    401: {"description": "No credential, or none that counts.", **_PROBLEM},
-    403: {"description": "You may see it and may not do this.", **_PROBLEM},
-    404: {"description": "It does not exist, for you.", **_PROBLEM},
-    409: {"description": "Its state does not allow this now.", **_PROBLEM},
-    500: {"description": "An unexpected fault.", **_PROBLEM},
-}
+RESPONSES: Final = problem_answers(
+    ("A field is missing, unknown or wrong; the sentence names it.", InvalidRequest("name: Field required")),
+    ("No credential, or none that counts.", Unauthenticated("send a token: Authorization: Bearer <token>")),
+    ("You may see it and may not do this.", PermissionDenied("this needs the permission model:write")),
+    ("It does not exist, for you.", NotFound("there is nothing at this address")),
+    ("Its state does not allow this now.", Conflict("label 'stable' points at version 1; move it first")),
+    ("An unexpected fault.", GatewayError(UNEXPECTED)),
+    (
+        "Something that this needs does not answer; see Retry-After.",
+        KeyHolderUnavailable("the root-key file cannot be read now"),
+    ),
+)
 """What every management route may answer besides its own."""
 
 
@@ -65,10 +75,13 @@ async def _on_gateway_error(request: Request, error: Exception) -> Response:
     found = cast("GatewayError", error)
     principal = getattr(request.state, "principal", None)
     route = request.scope.get("route")
-    what = f"{request.method} {request.url.path if principal else getattr(route, 'path', 'unknown')}"
+    what = f"{request.method} {request.scope['path'] if principal else getattr(route, 'path', 'unknown')}"
     record = refusal(found, principal, what)
     if record is not None:
-        await gateway_of(request).audit.refused_now(*record)
+        try:
+            await gateway_of(request).audit.refused_now(*record)
+        except Exception:  # noqa: BLE001  the outermost frame of a door; the record waits and is tried again
+            structlog.get_logger().exception("audit_delayed")
     return _problem(request, found)
 
 
@@ -85,12 +98,12 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
-    del error  # the framework's outermost frame logs it
+    del error  # the frame around the framework logs it
     return _problem(request, GatewayError(UNEXPECTED))
 
 
 def _problem(request: Request, error: GatewayError) -> Response:
     headers = {name.decode(): value.decode() for name, value in headers_of(error)}
     request_id = request.scope.get("state", {}).get("request_id", "")
-    body = problem(error, instance=request.url.path, request_id=request_id)
+    body = problem(error, instance=request.scope["path"], request_id=request_id)
     return JSONResponse(body, status_of(error), headers=headers, media_type=PROBLEM_JSON)

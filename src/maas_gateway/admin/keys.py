@@ -10,6 +10,10 @@ from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationA
 
 router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES)
 
+PurposeName = Annotated[
+    str, Path(description="`root`, `artifacts` or `token-signing`, of those that are yours.", examples=["artifacts"])
+]
+OperationId = Annotated[uuid.UUID, Path(description="The operation's id, as the act answered it.")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The key version's number.")]
 
 
@@ -20,7 +24,7 @@ async def list_keyrings(gateway: Gate, caller: Caller) -> KeyringsAnswer:
 
 
 @router.get("/keyrings/{purpose}")
-async def get_keyring(gateway: Gate, caller: Caller, purpose: str) -> KeyringAnswer:
+async def get_keyring(gateway: Gate, caller: Caller, purpose: PurposeName) -> KeyringAnswer:
     """Describe a keyring."""
     return KeyringAnswer.model_validate(await gateway.rotate.describe_one(caller, purpose))
 
@@ -29,7 +33,7 @@ async def get_keyring(gateway: Gate, caller: Caller, purpose: str) -> KeyringAns
 async def rotate(
     gateway: Gate,
     caller: Caller,
-    purpose: str,
+    purpose: PurposeName,
     dry_run: Annotated[bool, Query(description="Only count what would be rewrapped.")] = False,  # noqa: FBT002
 ) -> OperationAnswer:
     """Give a keyring a new primary and rewrap what the old one wraps, while requests go on.
@@ -41,18 +45,18 @@ async def rotate(
 
 
 @router.post("/keyrings/{purpose}/versions/{version}:retire")
-async def retire(gateway: Gate, caller: Caller, purpose: str, version: Number) -> KeyringAnswer:
+async def retire(gateway: Gate, caller: Caller, purpose: PurposeName, version: Number) -> KeyringAnswer:
     """Have an old version open and verify nothing any more; refused while anything needs it."""
     return KeyringAnswer.model_validate(await gateway.rotate.retire(caller, purpose, version))
 
 
 @router.post("/keyrings/{purpose}/versions/{version}:destroy")
-async def destroy(gateway: Gate, caller: Caller, purpose: str, version: Number) -> KeyringAnswer:
+async def destroy(gateway: Gate, caller: Caller, purpose: PurposeName, version: Number) -> KeyringAnswer:
     """Delete a retired version for ever; refused while anything needs it."""
     return KeyringAnswer.model_validate(await gateway.rotate.destroy(caller, purpose, version))
 
 
 @router.get("/operations/{operation_id}")
-async def get_operation(gateway: Gate, caller: Caller, operation_id: uuid.UUID) -> OperationAnswer:
+async def get_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Tell how far a long act is."""
     return OperationAnswer.model_validate((await gateway.browse.operation(caller, operation_id)).to_json())

@@ -1,7 +1,6 @@
 """Routes of models, versions and labels."""
 
 import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
@@ -12,19 +11,24 @@ from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, VersionAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
-from maas_gateway.errors import InvalidRequest
+from maas_gateway.errors import ArtifactRefused, InvalidRequest, PayloadTooLarge, Unsupported
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.web.bodies import body_schema, read_body
+from maas_gateway.web.description import problem_answers
+from maas_gateway.web.exchange import length_of
 
 router: Final = APIRouter(prefix="/admin/v1/models", tags=["Models"], responses=RESPONSES)
 
 _SETTLE_S: Final = 10.0
 _SHA256_BYTES: Final = 32
 
-Number = Annotated[int, Path(ge=1, le=MAX_VERSION, description="The version's number.")]
+Name = Annotated[str, Path(description="The model's name.", examples=["breast-cancer"])]
+Number = Annotated[int, Path(ge=1, le=MAX_VERSION, description="The version's number.", examples=[1])]
+Label = Annotated[str, Path(description="A name that points at a serving version.", examples=["stable"])]
 _UPLOAD: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
+        "description": "The model's file, as it lies on disk.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
     "parameters": [
@@ -45,13 +49,13 @@ async def list_models(gateway: Gate, caller: Caller) -> ModelsAnswer:
 
 
 @router.get("/{name}")
-async def get_model(gateway: Gate, caller: Caller, name: str) -> ModelAnswer:
+async def get_model(gateway: Gate, caller: Caller, name: Name) -> ModelAnswer:
     """Describe a model, its versions and its labels."""
     return ModelAnswer.of(await gateway.browse.model(caller, name))
 
 
 @router.get("/{name}/versions/{version}")
-async def get_version(gateway: Gate, caller: Caller, name: str, version: Number) -> VersionAnswer:
+async def get_version(gateway: Gate, caller: Caller, name: Name, version: Number) -> VersionAnswer:
     """Describe a version."""
     return VersionAnswer.of(await gateway.browse.version(caller, ModelRef(name, version)))
 
@@ -62,12 +66,17 @@ async def get_version(gateway: Gate, caller: Caller, name: str, version: Number)
     openapi_extra=_UPLOAD,
     responses={
         200: {"description": "The same content was there already.", "model": VersionAnswer},
-        413: {"description": "The model is too large.", "content": RESPONSES[400]["content"]},
-        422: {
-            "description": "The model was looked at and refused; the sentence says why.",
-            "content": RESPONSES[400]["content"],
-        },
-        501: {"description": "The format is not taken.", "content": RESPONSES[400]["content"]},
+        **problem_answers(
+            (
+                "The model is too large.",
+                PayloadTooLarge("the model is larger than the 536870912 bytes that are accepted"),
+            ),
+            (
+                "The model was looked at and refused; the sentence says why.",
+                ArtifactRefused("layer 'encoder': a Lambda layer holds code"),
+            ),
+            ("The format is not taken.", Unsupported("format: 'onnx' is not taken yet; this gateway takes keras")),
+        ),
     },
 )
 async def upload(
@@ -75,9 +84,11 @@ async def upload(
     response: Response,
     gateway: Gate,
     caller: Caller,
-    name: str,
+    name: Name,
     version: Number,
-    model_format: Annotated[Literal["keras", "savedmodel", "tflite", "onnx"], Query(alias="format")] = "keras",
+    model_format: Annotated[
+        Literal["keras", "savedmodel", "tflite", "onnx"], Query(alias="format", description="What the body is.")
+    ] = "keras",
 ) -> VersionAnswer:
     """Upload a model as a version, stage `staged`.
 
@@ -88,7 +99,7 @@ async def upload(
     incoming = Incoming(
         format=model_format,
         digest=_declared_digest(request),
-        declared_bytes=int(declared) if declared.isdigit() else None,
+        declared_bytes=length_of(declared.encode("latin-1")),
         chunks=_chunks(request),
     )
     staged, is_new = await gateway.upload.upload(caller, ModelRef(name, version), incoming)
@@ -101,7 +112,7 @@ async def upload(
 async def promote(
     gateway: Gate,
     caller: Caller,
-    name: str,
+    name: Name,
     version: Number,
     exclusive: Annotated[bool, Query(description="Retire every other version in the same step.")] = False,  # noqa: FBT002
 ) -> VersionAnswer:
@@ -112,20 +123,20 @@ async def promote(
 
 
 @router.post("/{name}/versions/{version}:retire")
-async def retire(gateway: Gate, caller: Caller, name: str, version: Number) -> VersionAnswer:
+async def retire(gateway: Gate, caller: Caller, name: Name, version: Number) -> VersionAnswer:
     """Have a version serve no longer; it can be promoted again."""
     return VersionAnswer.of(await gateway.promote.retire(caller, ModelRef(name, version)))
 
 
 @router.put("/{name}/labels/{label}", openapi_extra=body_schema(LabelTarget, {"version": 1}))
-async def put_label(request: Request, gateway: Gate, caller: Caller, name: str, label: str) -> ModelAnswer:
+async def put_label(request: Request, gateway: Gate, caller: Caller, name: Name, label: Label) -> ModelAnswer:
     """Point a label at a serving version."""
     target = await read_body(request, LabelTarget)
     return ModelAnswer.of(await gateway.promote.label(caller, ModelRef(name, None, label), target.version))
 
 
 @router.delete("/{name}/labels/{label}", status_code=204)
-async def delete_label(gateway: Gate, caller: Caller, name: str, label: str) -> None:
+async def delete_label(gateway: Gate, caller: Caller, name: Name, label: Label) -> None:
     """Delete a label."""
     await gateway.promote.unlabel(caller, ModelRef(name, None, label))
 
@@ -139,7 +150,7 @@ def _declared_digest(request: Request) -> bytes | None:
         if algorithm.lower() == "sha-256":
             try:
                 digest = base64.b64decode(value.strip().strip(":"), validate=True)
-            except binascii.Error:
+            except ValueError:  # no base64, no ASCII
                 digest = b""
             if len(digest) == _SHA256_BYTES:
                 return digest

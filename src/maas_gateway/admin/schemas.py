@@ -2,31 +2,26 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
+from maas_gateway.admin import examples
 from maas_gateway.audit.chain import AuditRecord
+from maas_gateway.identifiers import MAX_VERSION
 from maas_gateway.registry.model import Model, ModelVersion
 from maas_gateway.tenants.tenant import Tenant
 
 
+def _like(example: examples.Example) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
+
+
 class _Taken(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str = Field(examples=["/problems/model-not-found"])
-    title: str
-    status: int
-    detail: str
-    instance: str
-    request_id: str
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class NewTenant(_Taken):
@@ -61,11 +56,13 @@ class NewBinding(_Taken):
 class LabelTarget(_Taken):
     """Where a label points."""
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=MAX_VERSION)
 
 
 class TenantAnswer(BaseModel):
     """A tenant."""
+
+    model_config = _like(examples.TENANT)
 
     id: uuid.UUID
     slug: str
@@ -81,6 +78,8 @@ class TenantAnswer(BaseModel):
 class OwnerAnswer(BaseModel):
     """A user whose password is told this once."""
 
+    model_config = _like(examples.OWNER)
+
     username: str
     password: str
 
@@ -88,17 +87,23 @@ class OwnerAnswer(BaseModel):
 class OnboardedAnswer(TenantAnswer):
     """A tenant and its first owner."""
 
+    model_config = _like(examples.ONBOARDED)
+
     owner: OwnerAnswer
 
 
 class TenantsAnswer(BaseModel):
     """Tenants."""
 
+    model_config = _like(examples.TENANTS)
+
     tenants: list[TenantAnswer]
 
 
 class AccountAnswer(BaseModel):
     """A user or a service account."""
+
+    model_config = _like(examples.ACCOUNT)
 
     id: uuid.UUID
     name: str
@@ -121,6 +126,8 @@ class AccountAnswer(BaseModel):
 class NewAccountAnswer(AccountAnswer):
     """An account and the secret that is told this once."""
 
+    model_config = _like(examples.NEW_ACCOUNT)
+
     password: str | None = None
     client_secret: str | None = None
 
@@ -128,11 +135,15 @@ class NewAccountAnswer(AccountAnswer):
 class AccountsAnswer(BaseModel):
     """Accounts."""
 
+    model_config = _like(examples.ACCOUNTS)
+
     accounts: list[AccountAnswer]
 
 
 class BindingAnswer(BaseModel):
     """A role binding."""
+
+    model_config = _like(examples.BINDING)
 
     id: uuid.UUID
     subject: uuid.UUID
@@ -148,11 +159,15 @@ class BindingAnswer(BaseModel):
 class BindingsAnswer(BaseModel):
     """Role bindings."""
 
+    model_config = _like(examples.BINDINGS)
+
     bindings: list[BindingAnswer]
 
 
 class VersionAnswer(BaseModel):
     """A version of a model."""
+
+    model_config = _like(examples.VERSION)
 
     model: str
     version: int
@@ -187,6 +202,8 @@ class VersionAnswer(BaseModel):
 class ModelAnswer(BaseModel):
     """A model."""
 
+    model_config = _like(examples.MODEL)
+
     name: str
     created_at: datetime
     versions: list[VersionAnswer]
@@ -206,11 +223,15 @@ class ModelAnswer(BaseModel):
 class ModelsAnswer(BaseModel):
     """Models."""
 
+    model_config = _like(examples.MODELS)
+
     models: list[ModelAnswer]
 
 
 class KeyVersionAnswer(BaseModel):
     """A key version."""
+
+    model_config = _like(examples.KEY_VERSION)
 
     version: int
     state: Literal["pending", "primary", "enabled", "disabled", "destroyed"]
@@ -222,6 +243,8 @@ class KeyVersionAnswer(BaseModel):
 class KeyringAnswer(BaseModel):
     """A keyring."""
 
+    model_config = _like(examples.KEYRING)
+
     purpose: str
     versions: list[KeyVersionAnswer]
 
@@ -229,11 +252,15 @@ class KeyringAnswer(BaseModel):
 class KeyringsAnswer(BaseModel):
     """Keyrings."""
 
+    model_config = _like(examples.KEYRINGS)
+
     keyrings: list[KeyringAnswer]
 
 
 class OperationAnswer(BaseModel):
     """A long act."""
+
+    model_config = _like(examples.OPERATION)
 
     id: uuid.UUID
     kind: str
@@ -247,6 +274,8 @@ class OperationAnswer(BaseModel):
 
 class EventAnswer(BaseModel):
     """An audit record."""
+
+    model_config = _like(examples.EVENT)
 
     number: int
     at: datetime
@@ -280,12 +309,16 @@ class EventAnswer(BaseModel):
 class EventsAnswer(BaseModel):
     """Audit records."""
 
+    model_config = _like(examples.EVENTS)
+
     events: list[EventAnswer]
     next_cursor: int | None = None
 
 
 class TokenAnswer(BaseModel):
     """An access token (RFC 6749 section 5.1)."""
+
+    model_config = _like(examples.TOKEN)
 
     access_token: str
     token_type: Literal["Bearer"]

@@ -1,8 +1,8 @@
 """Routes of tenants."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import NewTenant, OnboardedAnswer, OwnerAnswer, TenantAnswer, TenantsAnswer
@@ -10,6 +10,8 @@ from maas_gateway.tenants.tenant import TenantState
 from maas_gateway.web.bodies import body_schema, read_body
 
 router: Final = APIRouter(prefix="/admin/v1/tenants", tags=["Tenants"], responses=RESPONSES)
+
+Slug = Annotated[str, Path(description="The tenant's name in usernames.", examples=["acme"])]
 
 
 @router.get("")
@@ -29,18 +31,18 @@ async def onboard(request: Request, response: Response, gateway: Gate, caller: C
 
 
 @router.get("/{slug}")
-async def get_tenant(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+async def get_tenant(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Describe a tenant."""
     return TenantAnswer.of(await gateway.onboard.tenant(caller, slug))
 
 
 @router.post("/{slug}:suspend")
-async def suspend(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+async def suspend(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Have none of a tenant's principals act."""
     return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.SUSPENDED))
 
 
 @router.post("/{slug}:resume")
-async def resume(gateway: Gate, caller: Caller, slug: str) -> TenantAnswer:
+async def resume(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Have a suspended tenant's principals act again."""
     return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.ACTIVE))

@@ -4,14 +4,14 @@ Source: RFC 6749 sections 2.3, 4.3, 4.4, 5; RFC 8414; RFC 7517.
 """
 
 import base64
-import binascii
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from maas_gateway.admin.callers import Gate
+from maas_gateway.admin import examples
+from maas_gateway.admin.callers import RESPONSES, Gate
 from maas_gateway.admin.schemas import TokenAnswer
 from maas_gateway.audit.event import ANONYMOUS, AuditEvent, Outcome
 from maas_gateway.auth.sign_in import IssuedToken
@@ -21,7 +21,7 @@ from maas_gateway.identifiers import PLATFORM
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import read_bytes
 
-router: Final = APIRouter(tags=["OAuth"])
+router: Final = APIRouter(tags=["OAuth"], responses={status: RESPONSES[status] for status in (500, 503)})
 
 _BEARER: Final = "Bearer"
 _MAX_FORM_BYTES: Final = 16_384
@@ -43,20 +43,28 @@ _FORM: Final[dict[str, Any]] = {
                         "client_secret": {"type": "string", "format": "password"},
                         "scope": {"type": "string", "description": "Permissions separated by spaces; all if absent."},
                     },
-                }
+                },
+                "examples": {
+                    "user": {"value": {"grant_type": "password", "username": "owner@demo", "password": "…"}},
+                    "service account": {
+                        "value": {"grant_type": "client_credentials", "client_id": "sa-…", "client_secret": "…"}
+                    },
+                },
             }
         },
     }
 }
 _ERROR: Final[dict[str, Any]] = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "required": ["error"],
-            "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-        }
-    }
+    "type": "object",
+    "description": "An error (RFC 6749 section 5.2).",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
 }
+
+
+def _error_answer(when: str, error: str, description: str) -> dict[str, Any]:
+    example = {"error": error, "error_description": description}
+    return {"description": when, "content": {"application/json": {"schema": _ERROR, "example": example}}}
 
 
 class _Refusal(Exception):
@@ -71,11 +79,20 @@ class _Refusal(Exception):
 
 @router.post(
     "/oauth/token",
+    summary="Get a token",
     response_model=TokenAnswer,
     openapi_extra=_FORM,
     responses={
-        400: {"description": "The grant, the credential or the scope is wrong.", "content": _ERROR},
-        401: {"description": "The client's credential is wrong.", "content": _ERROR},
+        400: _error_answer(
+            "The grant, the user's password or the scope is wrong.",
+            "invalid_grant",
+            "the username or the password is wrong",
+        ),
+        401: _error_answer(
+            "The service account's credential is wrong.",
+            "invalid_client",
+            "the client id or the client secret is wrong",
+        ),
     },
 )
 async def token(request: Request, gateway: Gate) -> Response:
@@ -95,13 +112,21 @@ async def token(request: Request, gateway: Gate) -> Response:
     return JSONResponse(answer.model_dump(), headers=_NO_STORE)
 
 
-@router.get("/.well-known/jwks.json")
+@router.get(
+    "/.well-known/jwks.json",
+    summary="Public keys",
+    responses={200: {"content": {"application/json": {"example": examples.JWKS}}}},
+)
 async def jwks(gateway: Gate) -> dict[str, Any]:
     """Return every public key that may still verify a token."""
     return await gateway.jwks.document()
 
 
-@router.get("/.well-known/oauth-authorization-server")
+@router.get(
+    "/.well-known/oauth-authorization-server",
+    summary="Where tokens come from",
+    responses={200: {"content": {"application/json": {"example": examples.AUTHORIZATION_SERVER}}}},
+)
 async def metadata(request: Request) -> dict[str, Any]:
     """Describe the token endpoint (RFC 8414)."""
     issuer: str = request.app.state.issuer
@@ -127,6 +152,8 @@ async def _issue(request: Request, gateway: Gateway, form: dict[str, str]) -> Is
                 raise _Refusal("invalid_request", "username and password are needed")
             return await gateway.sign_in.by_password(form["username"], form["password"], scope)
         if grant == "client_credentials":
+            if basic is not None and "client_secret" in form:
+                raise _Refusal("invalid_request", "the client's credential is given twice")
             client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
             return await gateway.sign_in.by_secret(client_id, secret, scope)
     except Unauthenticated as error:
@@ -145,19 +172,22 @@ async def _form(request: Request) -> dict[str, str]:
         text = (await read_bytes(request, _MAX_FORM_BYTES)).decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=20)
     except (GatewayError, ValueError) as cause:
-        raise _Refusal("invalid_request", "the body is no form, or too large") from cause
+        raise _Refusal("invalid_request", "the body is no form, too large or too slow") from cause
     if len({name for name, _ in pairs}) != len(pairs):
         raise _Refusal("invalid_request", "a parameter is given twice")
     return {name: value for name, value in pairs if value}
 
 
 def _basic(request: Request) -> tuple[str, str] | None:
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        raise _Refusal("invalid_request", "more than one credential was sent")
+    scheme, _, credential = (sent[0] if sent else "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
         client_id, colon, secret = base64.b64decode(credential, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as cause:
+    except ValueError as cause:  # no base64, no ASCII, no UTF-8
         raise _Refusal("invalid_client", "the Basic credential cannot be read", 401) from cause
     if not colon:
         raise _Refusal("invalid_client", "the Basic credential cannot be read", 401)

@@ -3,16 +3,16 @@
 Rules: an act's record commits or fails together with the act; a refusal has no act, so it is put
 in a bounded queue and written soon after, equal refusals of one flush as one record with their
 number; the caller of a management act waits until its refusal is written, the caller of a
-prediction does not. When the queue is full the refusal is counted by the metric and by the next
-record of its kind, never dropped silently.
+prediction does not. What could not be written waits and is tried again. When the queue is full,
+further refusals of a kind share one record of `several`, with their number: none goes uncounted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from maas_gateway.audit import store
-from maas_gateway.audit.chain import FIRST, AuditRecord, link
+from maas_gateway.audit.chain import AuditRecord, link
 from maas_gateway.audit.event import AuditEvent
 from maas_gateway.clock import Clock
 from maas_gateway.database.engine import Database
@@ -22,6 +22,7 @@ from maas_gateway.identifiers import TenantId
 _MAX_WAITING = 1_000
 _MAX_ACTOR = 160
 _MAX_THING = 400
+_SEVERAL = "several"
 
 _Key = tuple[TenantId, str, str, str, str | None]
 
@@ -32,35 +33,31 @@ class AuditLog:
     Args:
         database: the main database.
         clock: what time it is.
-        on_lost: told how many refusals could not be written.
+        on_lost: told how many refusals the full queue could not take each by itself.
     """
 
     def __init__(self, database: Database, clock: Clock, on_lost: Callable[[int], None] = lambda _: None) -> None:
         self._database = database
         self._clock = clock
         self._on_lost = on_lost
-        self._waiting: dict[_Key, tuple[AuditEvent, int]] = {}
+        self._waiting: dict[_Key, AuditEvent] = {}
         self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
     async def record(self, session: TenantSession, event: AuditEvent) -> AuditRecord:
         """Write the record of an act in the act's own transaction."""
-        found = await store.head(session)
-        if found is None:
-            await store.begin_chain(session)
-            found = (0, FIRST)
-        number, previous = found
-        record = link(session.tenant, number + 1, self._clock.now(), _clipped(event), previous=previous)
-        await store.append(session, record)
+        (record,) = await self._write(session, [_clipped(event)])
         return record
 
     def refused(self, tenant: TenantId, event: AuditEvent) -> None:
         """Have a refusal written soon."""
-        key = (tenant, event.kind, event.actor, event.thing, event.reason)
+        event = _clipped(event)
+        if _key(tenant, event) not in self._waiting and len(self._waiting) >= _MAX_WAITING:
+            self._on_lost(event.n_times)
+            event = replace(event, actor=_SEVERAL, thing=_SEVERAL, detail={})
+        key = _key(tenant, event)
         found = self._waiting.get(key)
-        if found is None and len(self._waiting) >= _MAX_WAITING:
-            self._on_lost(1)
-            return
-        self._waiting[key] = (event, 1 if found is None else found[1] + 1)
+        self._waiting[key] = event if found is None else replace(found, n_times=found.n_times + event.n_times)
         self._wake.set()
 
     async def refused_now(self, tenant: TenantId, event: AuditEvent) -> None:
@@ -69,15 +66,24 @@ class AuditLog:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is waiting, one transaction a chain."""
-        waiting, self._waiting = self._waiting, {}
-        by_tenant: dict[TenantId, list[AuditEvent]] = {}
-        for key, (event, n_times) in waiting.items():
-            by_tenant.setdefault(key[0], []).append(replace(event, n_times=n_times))
-        for tenant, events in by_tenant.items():
-            async with self._database.write(tenant) as session:
-                for event in events:
-                    await self.record(session, event)
+        """Write what is waiting, one transaction a chain; what cannot be written waits on.
+
+        Flushes queue, so that a crowd of refused callers waits for two transactions and not for one each.
+        """
+        async with self._flushing:
+            waiting, self._waiting = self._waiting, {}
+            by_tenant: dict[TenantId, list[AuditEvent]] = {}
+            for key, event in waiting.items():
+                by_tenant.setdefault(key[0], []).append(event)
+            try:
+                for tenant, events in list(by_tenant.items()):
+                    async with self._database.write(tenant) as session:
+                        await self._write(session, events)
+                    del by_tenant[tenant]
+            finally:
+                for tenant, events in by_tenant.items():
+                    for event in events:
+                        self.refused(tenant, event)
 
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Write waiting refusals until cancelled, a few times a second at most."""
@@ -87,8 +93,28 @@ class AuditLog:
             await self.flush()
             await pause(0.1)
 
+    async def _write(self, session: TenantSession, events: Sequence[AuditEvent]) -> list[AuditRecord]:
+        number, previous = await store.head(session)
+        records = []
+        for event in events:
+            number += 1
+            record = link(session.tenant, number, self._clock.now(), event, previous=previous)
+            await store.append(session, record)
+            records.append(record)
+            previous = record.digest
+        await store.set_head(session, records[-1])
+        return records
+
+
+def _key(tenant: TenantId, event: AuditEvent) -> _Key:
+    return tenant, event.kind, event.actor, event.thing, event.reason
+
 
 def _clipped(event: AuditEvent) -> AuditEvent:
-    """Shorten what a caller may have made long."""
-    thing = event.thing[:_MAX_THING].replace("\x00", "\ufffd")  # PostgreSQL keeps no NUL in a text
-    return replace(event, actor=event.actor[:_MAX_ACTOR], thing=thing)
+    """Shorten and clean what a caller may have made up, so that every engine can keep it."""
+    return replace(event, actor=_clean(event.actor, _MAX_ACTOR), thing=_clean(event.thing, _MAX_THING))
+
+
+def _clean(text: str, length: int) -> str:
+    """Return what PostgreSQL keeps, which has no NUL and no half of a surrogate pair in a text."""
+    return text[:length].replace("\x00", "\ufffd").encode(errors="replace").decode()

@@ -22,19 +22,18 @@ def _record(row: RowMapping) -> AuditRecord:
     return AuditRecord(TenantId(row["tenant_id"]), row["number"], row["at"], event, bytes(row["digest"]))
 
 
-async def begin_chain(session: TenantSession) -> None:
-    """Write the head of a new, empty chain, so that there is a row to lock."""
-    await session.insert(AUDIT_HEADS, number=0, digest=FIRST)
-
-
-async def head(session: TenantSession) -> tuple[int, bytes] | None:
-    """Lock the chain's head; return its number and digest, or None where no chain was begun."""
+async def head(session: TenantSession) -> tuple[int, bytes]:
+    """Lock the chain's head, begun if there is none; return its number and digest."""
     row = await session.row(AUDIT_HEADS, for_update=True)
-    return None if row is None else (row["number"], bytes(row["digest"]))
+    if row is None:
+        await session.insert_unless_there(AUDIT_HEADS, number=0, digest=FIRST)
+        row = await session.row(AUDIT_HEADS, for_update=True)
+    assert row is not None
+    return row["number"], bytes(row["digest"])
 
 
 async def append(session: TenantSession, record: AuditRecord) -> None:
-    """Write a record and make it the head."""
+    """Write a record behind the one before it; `set_head` follows the last."""
     event = record.event
     await session.insert(
         AUDIT_RECORDS,
@@ -49,6 +48,10 @@ async def append(session: TenantSession, record: AuditRecord) -> None:
         n_times=event.n_times,
         digest=record.digest,
     )
+
+
+async def set_head(session: TenantSession, record: AuditRecord) -> None:
+    """Make a record the head of its chain."""
     await session.update(AUDIT_HEADS, number=record.number, digest=record.digest)
 
 

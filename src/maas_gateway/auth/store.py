@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from typing import Final
 
 from maas_gateway.accounts import store as accounts
 from maas_gateway.accounts.binding import RoleBinding
@@ -9,9 +10,12 @@ from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
 from maas_gateway.database.engine import Database
 from maas_gateway.database.unscoped import read_all
-from maas_gateway.identifiers import PLATFORM, PLATFORM_SLUG, TenantId
+from maas_gateway.errors import InvalidRequest
+from maas_gateway.identifiers import PLATFORM, PLATFORM_SLUG, TenantId, check_slug, check_username
 from maas_gateway.tenants import store as tenants
 from maas_gateway.tenants.tenant import TenantState
+
+_MAX_CLIENT_ID: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Account:
 async def user(database: Database, username: str) -> User | None:
     """Return the enabled user `<name>@<slug>` of an active tenant, or None."""
     name, _, slug = username.rpartition("@")
+    if not _may_exist(name, slug):
+        return None
     async with read_all(database) as session:
         if slug == PLATFORM_SLUG:
             tenant = PLATFORM
@@ -46,6 +52,8 @@ async def user(database: Database, username: str) -> User | None:
 
 async def client(database: Database, client_id: str) -> ServiceAccount | None:
     """Return the enabled service account of that client id in an active tenant, or None."""
+    if len(client_id) > _MAX_CLIENT_ID or not (client_id.isascii() and client_id.isprintable()):
+        return None
     async with read_all(database) as session:
         account = await accounts.by_client_id(session, client_id)
         if account is None or not account.is_enabled:
@@ -74,3 +82,14 @@ async def rehash(database: Database, user: User, password_hash: str) -> None:
     """Replace a user's password hash by a stronger one of the same password."""
     async with database.write(user.tenant) as session:
         await accounts.rehash(session, user.subject, password_hash)
+
+
+def _may_exist(name: str, slug: str) -> bool:
+    """Tell whether an account can have that name at all; the database is not asked with what a stranger made up."""
+    try:
+        check_username(name)
+        if slug != PLATFORM_SLUG:
+            check_slug(slug)
+    except InvalidRequest:
+        return False
+    return True

@@ -44,9 +44,9 @@ _TIMES: Final = ("exp", "nbf", "iat")
 _OPTIONS: Final = {f"require_{claim}": True for claim in ("aud", "exp", "nbf", "iat", "iss", "sub", "jti")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VerifiedToken:
-    """What a token says, once it is known to be ours.
+    """What a token says, once it is known to be ours; equal only to itself, for the speed of its hash.
 
     Attributes:
         tenant: the subject's tenant.
@@ -98,6 +98,7 @@ class Tokens:
         self._rules = rules
         self._clock = clock
         self._remembered: dict[bytes, VerifiedToken] = {}
+        self._generation = 0
 
     @property
     def life_s(self) -> int:
@@ -133,10 +134,10 @@ class Tokens:
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         known = self._remembered.get(digest)
         if known is None:
+            generation = self._generation
             known = await self._verify(token)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.pop(next(iter(self._remembered)))
-            self._remembered[digest] = known
+            if generation == self._generation:  # else its key may have been retired meanwhile
+                self._remember(digest, known)
         if known.expires_at + self._rules.skew_s <= self._clock.now().timestamp():
             self._remembered.pop(digest, None)
             raise TokenExpired("the token has expired")
@@ -145,11 +146,19 @@ class Tokens:
     def forget(self) -> None:
         """Verify every token anew, because a key may have been retired."""
         self._remembered.clear()
+        self._generation += 1
+
+    def _remember(self, digest: bytes, verified: VerifiedToken) -> None:
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)))
+        self._remembered[digest] = verified
 
     async def _verify(self, token: str) -> VerifiedToken:
         if len(token) > MAX_TOKEN_BYTES or not _SHAPE.fullmatch(token):
             raise TokenInvalid("the token is not a JWT of ours")
-        header, claims = (_strict_json(part) for part in token.split(".")[:2])
+        header_part, claims_part, signature_part = token.split(".")
+        header, claims = _strict_json(header_part), _strict_json(claims_part)
+        _canonical(signature_part)
         if frozenset(header) != _HEADER or header["alg"] != ALGORITHM or header["typ"] != TYPE:
             raise TokenInvalid("the token's header is not that of an access token")
         if not isinstance(header["kid"], str):
@@ -194,15 +203,25 @@ class Tokens:
 
 
 def _strict_json(part: str) -> dict[str, Any]:
+    text = _canonical(part)
     try:
-        text = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        is_canonical = base64.urlsafe_b64encode(text).rstrip(b"=").decode() == part
         value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse)
     except (ValueError, RecursionError) as cause:
         raise TokenInvalid("the token is not a JWT of ours") from cause
-    if not is_canonical or not isinstance(value, dict):
+    if not isinstance(value, dict):
         raise TokenInvalid("the token is not a JWT of ours")
     return value
+
+
+def _canonical(part: str) -> bytes:
+    """Return what a part encodes; the same bytes spelt otherwise are refused, so that a token has one text."""
+    try:
+        content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError as cause:
+        raise TokenInvalid("the token is not a JWT of ours") from cause
+    if base64.urlsafe_b64encode(content).rstrip(b"=").decode() != part:
+        raise TokenInvalid("the token is not a JWT of ours")
+    return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,22 +2,30 @@
 
 Rules: a write transaction on SQLite begins IMMEDIATE, so that two writers queue instead of
 failing half-way; SQLite runs in WAL mode with foreign keys on and a busy timeout; the key store
-also overwrites what it deletes (`secure_delete`).
+also overwrites what it deletes (`secure_delete`). A database that does not answer is `Unavailable`; a
+text with a NUL character, which PostgreSQL cannot keep, is refused on both engines alike. What a
+statement was given stands in no error's text, because errors are logged.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Table, event, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from maas_gateway.database.sessions import TenantSession
+from maas_gateway.errors import InvalidRequest, Unavailable
 from maas_gateway.identifiers import TenantId
 
 _WRITE = "maas_write"
 _BUSY_TIMEOUT_MS = 10_000
+_NO_ANSWER = "the database does not answer"
+_SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_READONLY")
+_POSTGRES_OUTAGES = ("08", "53", "57P")  # classes of SQLSTATE: connection, resources, operator intervention
 
 
 class Database:
@@ -42,11 +50,21 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, *, is_write: bool) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction: committed on leaving, rolled back on an exception."""
-        async with self.engine.connect() as opened:
+        """Open a transaction: committed on leaving, rolled back on an exception.
+
+        Raises:
+            Unavailable: the database does not answer, or not in time.
+        """
+        async with AsyncExitStack() as stack:
+            opened = await self._connected(stack)
             connection = await opened.execution_options(**{_WRITE: is_write})
-            async with connection.begin():
-                yield connection
+            try:
+                async with connection.begin():
+                    yield connection
+            except DBAPIError as cause:
+                if _is_outage(cause):
+                    raise Unavailable(_NO_ANSWER) from cause
+                raise
 
     @asynccontextmanager
     async def read(self, tenant: TenantId) -> AsyncIterator[TenantSession]:
@@ -70,11 +88,25 @@ class Database:
         """Close every connection."""
         await self.engine.dispose()
 
+    async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
+        try:
+            return await stack.enter_async_context(self.engine.connect())
+        except (OSError, PoolTimeout) as cause:
+            raise Unavailable(_NO_ANSWER) from cause
+        except DBAPIError as cause:
+            if _is_outage(cause):
+                raise Unavailable(_NO_ANSWER) from cause
+            raise
+
 
 def _engine(url: str, *, overwrites_deleted: bool, pool_size: int) -> AsyncEngine:
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size)
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=not is_sqlite, hide_parameters=True
+    )
+    event.listen(engine.sync_engine, "before_cursor_execute", _refuse_nul)
+    if not is_sqlite:
+        return engine
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(dbapi_connection: Any, _record: object) -> None:
@@ -94,3 +126,17 @@ def _engine(url: str, *, overwrites_deleted: bool, pool_size: int) -> AsyncEngin
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
     return engine
+
+
+def _refuse_nul(_connection: Connection, _cursor: object, _statement: str, parameters: Any, *_: object) -> None:
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters
+    if any(isinstance(value, str) and "\x00" in value for value in values or ()):
+        raise InvalidRequest("a name holds a NUL character")
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    sqlite_name = getattr(error.orig, "sqlite_errorname", None) or ""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return sqlite_name.startswith(_SQLITE_OUTAGES) or state.startswith(_POSTGRES_OUTAGES)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from maas_gateway.database.engine import Database
-from maas_gateway.errors import Misconfigured
+from maas_gateway.errors import Misconfigured, Unavailable
 from maas_gateway.resources import resource
 
 _LOCK = 0x6D616173
@@ -80,10 +80,12 @@ async def _run(database: Database, name: str, step: Callable[[Connection], bool]
     try:
         async with database.connection(is_write=is_write) as connection:
             return await connection.run_sync(step)
-    except (DBAPIError, OSError) as cause:
+    except (DBAPIError, Unavailable) as cause:
         raise Misconfigured(f"the {name} database cannot be opened: {_first_line(cause)}") from cause
 
 
-def _first_line(cause: Exception) -> str:
+def _first_line(cause: BaseException) -> str:
+    if isinstance(cause, Unavailable) and cause.__cause__ is not None:
+        cause = cause.__cause__
     text = str(getattr(cause, "orig", None) or cause)
     return text.splitlines()[0] if text else type(cause).__name__

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,6 +36,9 @@ class Session:
         return []
 
     def _stamp(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+    def _checked(self, values: dict[str, Any]) -> dict[str, Any]:
         return values
 
     async def rows(
@@ -72,9 +76,15 @@ class Session:
         except IntegrityError as cause:
             raise Conflict(f"it exists already in {table.name}") from cause
 
+    async def insert_unless_there(self, table: Table, **values: Any) -> None:
+        """Insert one row, or leave the one that has its primary key, also one that comes into being meanwhile."""
+        statement = self._upsert(table).values(**self._stamp(values)).on_conflict_do_nothing()
+        await self._connection.execute(statement)
+
     async def update(self, table: Table, *where: _Where, **values: Any) -> int:
         """Change the matching rows; return how many there were."""
-        result = await self._connection.execute(update(table).where(*self._scope(table), *where).values(**values))
+        statement = update(table).where(*self._scope(table), *where).values(**self._checked(values))
+        result = await self._connection.execute(statement)
         return int(result.rowcount)
 
     async def delete(self, table: Table, *where: _Where) -> int:
@@ -84,12 +94,15 @@ class Session:
 
     async def bump(self, topic: str) -> None:
         """Raise a topic's change counter when this transaction commits."""
-        changes = self._changes
-        raised = await self._connection.execute(
-            update(changes).where(changes.c.topic == topic).values(counter=changes.c.counter + 1)
+        counter = self._changes.c.counter
+        first = self._upsert(self._changes).values(topic=topic, counter=1)
+        await self._connection.execute(
+            first.on_conflict_do_update(index_elements=[self._changes.c.topic], set_={"counter": counter + 1})
         )
-        if not raised.rowcount:
-            await self._connection.execute(insert(changes).values(topic=topic, counter=1))
+
+    def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        is_sqlite = self._connection.dialect.name == "sqlite"
+        return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
 
 
 class TenantSession(Session):
@@ -106,9 +119,12 @@ class TenantSession(Session):
         return [table.c.tenant_id == self.tenant]
 
     def _stamp(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {**self._checked(values), "tenant_id": self.tenant}
+
+    def _checked(self, values: dict[str, Any]) -> dict[str, Any]:
         if values.get("tenant_id", self.tenant) != self.tenant:
             raise ValueError("a tenant's session cannot write another tenant's row")
-        return {**values, "tenant_id": self.tenant}
+        return values
 
 
 class UnscopedSession(Session):

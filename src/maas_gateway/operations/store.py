@@ -10,7 +10,7 @@ from maas_gateway.database.sessions import Session, TenantSession
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.identifiers import TenantId
 from maas_gateway.operations.operation import Operation, OperationState
-from maas_gateway.operations.tables import OPERATIONS
+from maas_gateway.operations.tables import MAX_ERROR, OPERATIONS
 
 
 def _operation(row: RowMapping) -> Operation:
@@ -81,4 +81,5 @@ async def finish(
     session: TenantSession, operation_id: uuid.UUID, state: OperationState, *, error: str | None = None
 ) -> None:
     """Record its end."""
+    error = None if error is None else error[:MAX_ERROR]
     await session.update(OPERATIONS, OPERATIONS.c.id == operation_id, state=state.value, error=error)

@@ -6,6 +6,8 @@ from sqlalchemy import JSON, Column, Integer, String, Table, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
+MAX_ERROR: Final = 500
+
 OPERATIONS: Final = Table(
     "operations",
     METADATA,
@@ -16,7 +18,7 @@ OPERATIONS: Final = Table(
     Column("state", String(16), nullable=False),
     Column("done", Integer, nullable=False),
     Column("total", Integer, nullable=False),
-    Column("error", String(500)),
+    Column("error", String(MAX_ERROR)),
     Column("actor", String(128), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("leased_until", UTCDateTime, nullable=False),

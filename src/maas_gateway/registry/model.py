@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-from maas_gateway.errors import IllegalTransition
+from maas_gateway.errors import IllegalTransition, IntegrityFailure
 from maas_gateway.identifiers import ArtifactId, ModelId, TenantId
 from maas_gateway.tensors.signature import ModelSignature
 
@@ -136,12 +136,12 @@ class ModelVersion:
         """Return its artifact of that role.
 
         Raises:
-            KeyError: it has none.
+            IntegrityFailure: it has none, so its rows are not as they were written.
         """
         for artifact in self.artifacts:
             if artifact.role is role:
                 return artifact
-        raise KeyError(role)
+        raise IntegrityFailure(f"version {self.version} of '{self.model}' has no artifact for its role '{role}'")
 
     def check_move(self, stage: Stage) -> None:
         """Refuse a step that its life does not have.

@@ -119,7 +119,8 @@ async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUI
     names = {row["id"]: row["name"] for row in rows}
     artifacts: dict[tuple[uuid.UUID, int], list[Artifact]] = defaultdict(list)
     for row in await session.rows(ARTIFACTS, *of(ARTIFACTS.c.model_id)):
-        artifacts[row["model_id"], row["version"]].append(_artifact(row))
+        if row["role"] in set(ArtifactRole):  # one bad row must not hide every model; its version will miss it
+            artifacts[row["model_id"], row["version"]].append(_artifact(row))
     versions: dict[uuid.UUID, list[ModelVersion]] = defaultdict(list)
     found = await session.rows(MODEL_VERSIONS, *of(MODEL_VERSIONS.c.model_id), order_by=[MODEL_VERSIONS.c.version])
     for row in found:

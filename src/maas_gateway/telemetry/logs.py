@@ -7,7 +7,7 @@ holds; exceptions are logged by type and place, without the values in them.
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
@@ -40,11 +40,20 @@ def configure(*, form: Literal["json", "console"], level: str = "info") -> None:
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank every field whose name suggests a secret."""
-    for name in event:
-        if name != "event" and any(part in name.lower() for part in _SECRETS):
-            event[name] = _BLANK
+    """Blank every field whose name suggests a secret, also within fields."""
+    for name, value in event.items():
+        event[name] = value if name == "event" else _redacted(name, value)
     return event
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if any(part in name.lower() for part in _SECRETS):
+        return _BLANK
+    if isinstance(value, Mapping):
+        return {key: _redacted(str(key), within) for key, within in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted("", within) for within in value]
+    return value
 
 
 def _place_of_exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -6,7 +6,7 @@ first dimension is free in all inputs it is the batch and is the same for all of
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from maas_gateway.errors import SignatureMismatch
@@ -49,6 +49,8 @@ class TensorSpec:
         if tensor.datatype is not self.datatype:
             raise SignatureMismatch(f"input '{self.name}': expected {self.datatype} and got {tensor.datatype}")
         shape = tensor.array.shape
+        if shape and self.shape[:1] == (FREE,) and shape[1:] == self.shape[1:]:
+            return  # rows of one form: all but a few models' inputs, and told without a loop
         if len(shape) != len(self.shape) or any(
             want not in (FREE, got) for want, got in zip(self.shape, shape, strict=True)
         ):
@@ -57,15 +59,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSignature:
-    """All inputs and outputs of a model, in the model's own order."""
+    """All inputs and outputs of a model, in the model's own order.
+
+    Attributes:
+        inputs: in order.
+        outputs: in order.
+        has_batch: whether every input's first dimension is free, so that rows can be batched.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    has_batch: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def has_batch(self) -> bool:
-        """Whether every input's first dimension is free, so that rows can be batched."""
-        return all(spec.shape[:1] == (FREE,) for spec in self.inputs)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_batch", all(spec.shape[:1] == (FREE,) for spec in self.inputs))
 
     def input(self, name: str) -> TensorSpec:
         """Return the input of that name.

@@ -1,14 +1,18 @@
-"""Reading a management request's body: after the caller is known, bounded, every unknown field named."""
+"""Reading a management request's body: after the caller is known, bounded in size and time, every unknown field named."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from maas_gateway.errors import InvalidRequest, MalformedBody, PayloadTooLarge, UnknownField
+from maas_gateway.errors import DeadlineExceeded, InvalidRequest, MalformedBody, PayloadTooLarge, UnknownField
+from maas_gateway.web.description import problem_answers
 
 MAX_BODY_BYTES = 1 << 20
+DEADLINE_S = 10.0
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -21,6 +25,7 @@ async def read_body(request: Request, kind: type[T]) -> T:
         UnknownField: it names a field that `kind` does not have.
         InvalidRequest: a field is missing or has a wrong value; the sentence names it.
         PayloadTooLarge: it is larger than 1 MiB.
+        DeadlineExceeded: it did not arrive in time.
     """
     try:
         return kind.model_validate_json(await read_bytes(request, MAX_BODY_BYTES) or b"{}")
@@ -28,15 +33,23 @@ async def read_body(request: Request, kind: type[T]) -> T:
         raise invalid(cause.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
-async def read_bytes(request: Request, max_bytes: int) -> bytes:
+async def read_bytes(request: Request, max_bytes: int, deadline_s: float = DEADLINE_S) -> bytes:
     """Read the whole body.
 
     Raises:
         PayloadTooLarge: it is larger than `max_bytes`.
+        DeadlineExceeded: it did not arrive within `deadline_s` seconds.
+        MalformedBody: the connection broke off.
     """
     body = bytearray()
-    async for chunk in _bounded(request, max_bytes):
-        body += chunk
+    try:
+        async with asyncio.timeout(deadline_s):
+            async for chunk in _bounded(request, max_bytes):
+                body += chunk
+    except TimeoutError:
+        raise DeadlineExceeded("the body did not arrive in time") from None
+    except ClientDisconnect as cause:
+        raise MalformedBody("the body broke off") from cause
     return bytes(body)
 
 
@@ -52,11 +65,21 @@ def invalid(faults: Any) -> InvalidRequest:
 
 
 def body_schema(kind: type[BaseModel], example: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the OpenAPI description of a JSON body of `kind`, for a route that reads it itself."""
-    content: dict[str, Any] = {"schema": kind.model_json_schema(ref_template="#/components/schemas/{model}")}
+    """Return the OpenAPI description of a JSON body of `kind`, for a route that reads it itself.
+
+    Args:
+        kind: a model whose fields are no models, since its schema stands where it is used.
+        example: one that `kind` takes.
+    """
+    content: dict[str, Any] = {"schema": kind.model_json_schema()}
     if example is not None:
         content["example"] = example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    too_large = PayloadTooLarge(f"the body is larger than the {MAX_BODY_BYTES} bytes that are accepted")
+    answers = problem_answers(("The body is too large.", too_large))
+    return {
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "responses": {str(status): answer for status, answer in answers.items()},
+    }
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:

@@ -99,7 +99,7 @@ class Door:
     async def _refuse(self, exchange: Exchange, error: GatewayError, principal: Principal | None) -> None:
         body = self._dialect.write(error.detail, exchange.request_id)
         await exchange.answer(self._dialect.status(error), body, headers_of(error))
-        record = refusal(error, principal, f"{exchange.method} {exchange.path if principal else self._name}")
+        record = refusal(error, principal, f"{exchange.method} {exchange.path}" if principal else self._name)
         if record is not None:
             self._audit.refused(*record)
 

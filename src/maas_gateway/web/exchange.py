@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 from maas_gateway.clock import Deadline
@@ -30,6 +30,9 @@ SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-con
 
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_S: Final = 1.0
+_ID_CHARACTERS: Final = 16
+_IDS_DRAWN: Final = 256
+_MAX_LENGTH_DIGITS: Final = 18
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -39,22 +42,38 @@ class ClientGone(Exception):
 
 def request_id_of(headers: RawHeaders) -> str:
     """Return the caller's own request id if it is sound, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode("ascii")
-    return secrets.token_hex(8)
+    return _request_id(dict(headers))
+
+
+def length_of(header: bytes | None) -> int | None:
+    """Return the number that a Content-Length header says, or None where it says none."""
+    if header is None or not header.isdigit() or len(header) > _MAX_LENGTH_DIGITS:
+        return None
+    return int(header)
 
 
 class Exchange:
     """A request being answered."""
 
-    __slots__ = ("_is_read", "_receive", "_send", "began_s", "headers", "method", "path", "request_id", "status")
+    __slots__ = (
+        "_by_name",
+        "_is_read",
+        "_receive",
+        "_send",
+        "began_s",
+        "headers",
+        "method",
+        "path",
+        "request_id",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.request_id = request_id_of(self.headers)
+        self._by_name = dict(self.headers)
+        self.request_id = _request_id(self._by_name)
         self.began_s = time.perf_counter()
         self.status = 0
         self._receive = receive
@@ -63,11 +82,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the last header of that lower-case name."""
-        found = None
-        for key, value in self.headers:
-            if key == name:
-                found = value
-        return found
+        return self._by_name.get(name)
 
     async def body(self, max_bytes: int, deadline: Deadline) -> bytes:
         """Read the whole body, inflated.
@@ -79,21 +94,21 @@ class Exchange:
             MalformedBody: it is not what its Content-Encoding says.
             ClientGone: the connection closed.
         """
-        declared = self.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > max_bytes:
-            raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+        declared = length_of(self.header(b"content-length"))
+        if declared is not None and declared > max_bytes:
+            raise _too_large(max_bytes)
         encoding = self.header(b"content-encoding")
         if encoding is not None and encoding.lower() not in {b"identity", b"gzip", b"deflate"}:
             raise UnsupportedEncoding("Content-Encoding: gzip, deflate or none")
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            body = await self._rest(body, max_bytes, deadline)
-        self._is_read = True
-        if len(body) > max_bytes:
-            raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+        reading = _Begun(self._whole(max_bytes))
+        if reading.is_done:
+            body = reading.result
+        else:
+            try:
+                async with asyncio.timeout(max(0.0, deadline.left_s())):
+                    body = await reading
+            except TimeoutError:
+                raise DeadlineExceeded("the body did not arrive in time") from None
         return body if encoding is None or encoding.lower() == b"identity" else _inflated(body, max_bytes)
 
     async def answer(self, status: int, body: bytes, extra: RawHeaders = (), *, content_type: bytes = JSON) -> None:
@@ -115,29 +130,28 @@ class Exchange:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b""})
 
-    async def _rest(self, first: bytes, max_bytes: int, deadline: Deadline) -> bytes:
-        body = bytearray(first)
-        try:
-            async with asyncio.timeout(max(0.0, deadline.left_s())):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    body += message.get("body", b"")
-                    if len(body) > max_bytes:
-                        raise PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
-                    if not message.get("more_body", False):
-                        return bytes(body)
-        except TimeoutError:
-            raise DeadlineExceeded("the body did not arrive in time") from None
+    async def _whole(self, max_bytes: int) -> bytes:
+        body = b""
+        pieces = bytearray()
+        while not self._is_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body = message.get("body", b"")
+            self._is_read = not message.get("more_body", False)
+            if len(pieces) + len(body) > max_bytes:
+                raise _too_large(max_bytes)
+            if pieces or not self._is_read:
+                pieces += body
+        return bytes(pieces) if pieces else body  # the usual body comes in one piece and is not copied
 
     def _has_body(self) -> bool:
         length = self.header(b"content-length")
         return self.header(b"transfer-encoding") is not None or (length is not None and length != b"0")
 
     def _may_be_long(self) -> bool:
-        length = self.header(b"content-length")
-        return length is None or not length.isdigit() or int(length) > _DRAIN_BYTES
+        length = length_of(self.header(b"content-length"))
+        return length is None or length > _DRAIN_BYTES
 
     async def _drain(self) -> None:
         dropped = 0
@@ -152,6 +166,58 @@ class Exchange:
             return
 
 
+class _Begun:
+    """A reading that has been run up to its first wait: a body that is there already costs no timer.
+
+    Measured: `asyncio.timeout` takes 12 µs under uvloop, a tenth of a prediction's time.
+
+    Attributes:
+        is_done: whether it never had to wait, so that its result is known; else it is to be awaited.
+        result: what was read, once that is known.
+    """
+
+    __slots__ = ("_left", "_wait", "is_done", "result")
+
+    def __init__(self, reading: Coroutine[Any, Any, bytes]) -> None:
+        self._left = reading.__await__()
+        self._wait: Any = None
+        self.is_done = False
+        self.result = b""
+        try:
+            self._wait = next(self._left)
+        except StopIteration as end:
+            self.is_done, self.result = True, end.value
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        """Wait for what the reading waits for, and go on with it."""
+        try:
+            yield self._wait
+        except BaseException:
+            self._left.close()
+            raise
+        return (yield from self._left)
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id")
+    return next(_FRESH_IDS) if given is None or not _REQUEST_ID.fullmatch(given) else given.decode("ascii")
+
+
+def _fresh_ids() -> Iterator[str]:
+    """Draw request ids by the page: a call of the system for each would hand the GIL to an engine's thread."""
+    while True:
+        drawn = secrets.token_hex(_ID_CHARACTERS // 2 * _IDS_DRAWN)
+        for start in range(0, len(drawn), _ID_CHARACTERS):
+            yield drawn[start : start + _ID_CHARACTERS]
+
+
+_FRESH_IDS: Final = _fresh_ids()
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
+
+
 def _inflated(body: bytes, max_bytes: int) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # finds out whether gzip or zlib
     try:
@@ -160,6 +226,8 @@ def _inflated(body: bytes, max_bytes: int) -> bytes:
         raise MalformedBody("the body is not what its Content-Encoding says") from cause
     if len(inflated) > max_bytes:
         raise PayloadTooLarge(f"the inflated body is larger than the {max_bytes} bytes that are accepted")
+    if inflater.unused_data:
+        raise MalformedBody("something follows the compressed body")
     if not inflater.eof:
         raise MalformedBody("the compressed body is cut short")
     return inflated

@@ -2,7 +2,8 @@
 
 Rules: every answer carries `X-Request-Id` and the security headers; where a request is answered
 before its body was read, the rest is dropped, up to 1 MiB and 1 s, so that a client which is still
-sending sees the answer; pages may load what this gateway serves and nothing else.
+sending sees the answer; pages may load what this gateway serves and nothing else; nothing is kept by
+caches unless its route says so; a fault is logged here, by type and place, and goes no further.
 """
 
 import asyncio
@@ -10,8 +11,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
+
 from maas_gateway.telemetry.metrics import Metrics
-from maas_gateway.web.exchange import Message, Receive, Scope, Send, request_id_of
+from maas_gateway.web.exchange import Message, Receive, Scope, Send, length_of, request_id_of
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -32,6 +35,7 @@ _HEADERS: Final = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", _POLICY),
+    (b"cache-control", b"no-store"),
 ]
 
 
@@ -46,6 +50,7 @@ class Frame:
     def __init__(self, app: App, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = structlog.get_logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,7 +59,10 @@ class Frame:
             return
         framed = _Framed(scope, receive, send)
         scope.setdefault("state", {})["request_id"] = framed.request_id
-        await self._app(scope, framed.receive, framed.send)
+        try:
+            await self._app(scope, framed.receive, framed.send)
+        except Exception:  # noqa: BLE001  the outermost frame of a door; the framework has answered 500 already
+            self._log.exception("request_failed", request_id=framed.request_id, door="management")
         self._metrics.request("management", framed.status, time.perf_counter() - framed.began_s)
 
 
@@ -66,9 +74,10 @@ class _Framed:
         self.began_s = time.perf_counter()
         self._receive = receive
         self._send = send
-        length = headers.get(b"content-length", b"0")
-        self._is_body_left = length != b"0" or b"transfer-encoding" in headers
-        self._may_be_long = not length.isdigit() or int(length) > _DRAIN_BYTES or b"transfer-encoding" in headers
+        declared = headers.get(b"content-length", b"0")
+        length = length_of(declared)
+        self._is_body_left = declared != b"0" or b"transfer-encoding" in headers
+        self._may_be_long = length is None or length > _DRAIN_BYTES or b"transfer-encoding" in headers
 
     async def receive(self) -> Message:
         message = await self._receive()

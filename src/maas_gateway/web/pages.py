@@ -5,15 +5,21 @@ from elsewhere; the page holds no inline script.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.resources import files
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse, Response
 
 from maas_gateway.errors import GatewayError, NotFound
+from maas_gateway.web.description import problem_answers
+from maas_gateway.web.problems import UNEXPECTED
 
-router: Final = APIRouter(include_in_schema=False)
+_TAG: Final = "Gateway"
+_FAULT: Final = problem_answers(("An unexpected fault.", GatewayError(UNEXPECTED)))
+_MISSING: Final = problem_answers(("It does not exist.", NotFound("there is nothing at this address")))
+router: Final = APIRouter(tags=[_TAG], responses=_FAULT)
 
 _ASSETS: Final[Mapping[str, str]] = {
     "swagger-ui.css": "text/css",
@@ -48,36 +54,67 @@ _BEARER: Final[Mapping[str, Any]] = {
     },
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token you have already."},
 }
-_PUBLIC: Final = ("/oauth/token", "/.well-known/", "/v2/health/", "/problems/")
+_PUBLIC: Final = ("/oauth/token", "/.well-known/", "/v2/health/", "/problems/", "/docs", "/openapi.json")
+_TAGS: Final[Mapping[str, str]] = {
+    "TensorFlow Serving": "Predictions, as TensorFlow Serving's RESTful API answers them.",
+    "Open Inference Protocol": "Predictions, as the Open Inference Protocol (KServe, Triton) answers them.",
+    "OAuth": "Tokens and the keys that verify them.",
+    "Models": "Upload, promote, label and retire.",
+    "Keys": "Keyrings and their rotation.",
+    "Tenants": "Who is served here.",
+    "Accounts": "Users, service accounts and their roles.",
+    "Audit": "The record of acts and refusals.",
+    _TAG: "The gateway itself: these need no credential.",
+}
+_EXPLAINED: Final[Mapping[str, str]] = {
+    "type": "/problems/model-not-found",
+    "title": "Model not found",
+    "description": "No such model, version or label for this caller.",
+}
+_DOCUMENT: Final[Mapping[str, Any]] = {
+    "get": {
+        "tags": [_TAG],
+        "summary": "This document",
+        "description": "Return the OpenAPI document of every route.",
+        "operationId": "openapi_json_get",
+        "responses": {
+            "200": {
+                "description": "The document.",
+                "content": {"application/json": {"schema": {"type": "object"}, "example": {"openapi": "3.1.0"}}},
+            },
+            **{str(status): answer for status, answer in _FAULT.items()},
+        },
+    }
+}
 _PROBLEM: Final[Mapping[str, Any]] = {
     "type": "object",
     "description": "An error (RFC 9457).",
     "required": ["type", "title", "status", "detail", "instance", "request_id"],
     "properties": {
-        "type": {"type": "string", "example": "/problems/model-not-found"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "request_id": {"type": "string"},
+        "type": {"type": "string", "description": "`/problems/<slug>`; it explains itself there."},
+        "title": {"type": "string", "description": "The kind of error, in words."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "What went wrong this time."},
+        "instance": {"type": "string", "description": "The path of the request."},
+        "request_id": {"type": "string", "description": "What to tell the operator."},
     },
 }
 
 
-@router.get("/")
+@router.get("/", responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}})
 async def alive() -> dict[str, str]:
     """Tell that the gateway runs."""
     return {"status": "alive"}
 
 
-@router.get("/docs")
+@router.get("/docs", response_class=HTMLResponse)
 async def docs() -> HTMLResponse:
     """Show the documentation page."""
     return HTMLResponse(_PAGE)
 
 
-@router.get("/docs/{asset}")
-async def asset(asset: str) -> Response:
+@router.get("/docs/{asset}", response_class=Response, responses=_MISSING)
+async def asset(asset: Annotated[str, Path(description="The file's name.")]) -> Response:
     """Serve a part of the documentation page."""
     if asset not in _ASSETS:
         raise NotFound("there is nothing at this address")
@@ -85,8 +122,11 @@ async def asset(asset: str) -> Response:
     return Response(content, media_type=_ASSETS[asset], headers={"cache-control": "public, max-age=3600"})
 
 
-@router.get("/problems/{slug}")
-async def explain(slug: str) -> dict[str, str]:
+@router.get(
+    "/problems/{slug}",
+    responses={200: {"content": {"application/json": {"example": _EXPLAINED}}}, **_MISSING},
+)
+async def explain(slug: Annotated[str, Path(description="The last part of a problem's `type`.")]) -> dict[str, str]:
     """Explain a kind of error, as the `type` of a problem document names it."""
     for kind in _kinds(GatewayError):
         if kind.slug == slug:
@@ -96,7 +136,8 @@ async def explain(slug: str) -> dict[str, str]:
 
 def completed(document: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, Any]:
     """Add the prediction doors' paths, how to authenticate, and the form of problems to an OpenAPI document."""
-    document["paths"] = {**paths, **document["paths"]}
+    document["paths"] = {**paths, **document["paths"], "/openapi.json": deepcopy(dict(_DOCUMENT))}
+    document["tags"] = [{"name": name, "description": sentence} for name, sentence in _TAGS.items()]
     components = document.setdefault("components", {})
     components["securitySchemes"] = dict(_BEARER)
     schemas = components.setdefault("schemas", {})
@@ -107,7 +148,7 @@ def completed(document: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, A
         for operation in operations.values():
             if _is_frameworks_422(operation):
                 del operation["responses"]["422"]
-            operation["security"] = [] if path.startswith(_PUBLIC) else [{"oauth": []}, {"bearer": []}]
+            operation["security"] = [] if path == "/" or path.startswith(_PUBLIC) else [{"oauth": []}, {"bearer": []}]
     return document
 
 

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from builders.shared import built_once
+
 
 @pytest.fixture(scope="session")
-def flatbuffers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flatbuffers(shared_folder: Path) -> Path:
     """A directory of `<name>.tflite`, see `build_flatbuffers`."""
-    directory = tmp_path_factory.mktemp("flatbuffers")
+    return built_once(shared_folder, "flatbuffers", _build)
+
+
+def _build(directory: Path) -> None:
     built = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("build_flatbuffers.py")), str(directory)],
         check=False,
@@ -21,4 +26,3 @@ def flatbuffers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert built.returncode == 0, built.stderr
-    return directory

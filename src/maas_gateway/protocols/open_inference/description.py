@@ -3,45 +3,103 @@
 from typing import Any, Final
 
 from maas_gateway.protocols.open_inference import schemas
-from maas_gateway.web.description import PREDICTION_ERRORS, DoorDescription
+from maas_gateway.web.description import (
+    DEMO_MODEL,
+    DEMO_ROW,
+    PREDICTION_ERRORS,
+    REQUEST_ID,
+    DoorDescription,
+    Schema,
+)
 
-_DOOR: Final = DoorDescription("Open Inference Protocol", schemas.ERROR)
+
+def _error(detail: str) -> Schema:
+    return {"error": detail, "request_id": REQUEST_ID}
+
+
+_DOOR: Final = DoorDescription(
+    "Open Inference Protocol",
+    schemas.ERROR,
+    _error,
+    not_found=f"Request for unknown model: '{DEMO_MODEL}' is not found",
+)
 _WHICH: Final = {
-    "": "",
-    "/versions/{version}": " of one version",
-    "/labels/{label}": " of the version that a label names",
+    "": ("", "The newest serving version answers."),
+    "/versions/{version}": (" of one version", "The version that the path names answers."),
+    "/labels/{label}": (" of the version that a label names", "The version at which the label points answers."),
+}
+_DEMO: Final[Schema] = {
+    "inputs": [{"name": "measurements", "shape": [1, len(DEMO_ROW)], "datatype": "FP32", "data": list(DEMO_ROW)}]
 }
 
 
-def _paths() -> dict[str, Any]:
-    paths: dict[str, Any] = {
+def _of_gateway() -> dict[str, Any]:
+    return {
         "/v2/health/live": {
-            "get": _DOOR.operation("", "Whether the gateway lives", schemas.LIVE_RESPONSE, errors=(405,))
+            "get": _DOOR.operation(
+                "",
+                "Whether the gateway lives",
+                schemas.LIVE_RESPONSE,
+                description="Tells that the process answers. Needs no credential.",
+                errors=(405, 500),
+            )
         },
         "/v2/health/ready": {
-            "get": _DOOR.operation("", "Whether the gateway is ready", schemas.READY_RESPONSE, errors=(405, 503))
+            "get": _DOOR.operation(
+                "",
+                "Whether the gateway is ready",
+                schemas.READY_RESPONSE,
+                description="Tells that the gateway takes requests; says nothing about any model. Needs no credential.",
+                errors=(405, 500),
+            )
         },
         "/v2": {
-            "get": _DOOR.operation("", "The server's metadata", schemas.SERVER_METADATA_RESPONSE, errors=(401, 405))
+            "get": _DOOR.operation(
+                "",
+                "The server's metadata",
+                schemas.SERVER_METADATA_RESPONSE,
+                description="The server's name, version and extensions of the protocol.",
+                errors=(401, 405, 500),
+            )
         },
     }
-    for rest, which in _WHICH.items():
+
+
+def _of_models() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for rest, (which, who) in _WHICH.items():
         model = f"/v2/models/{{model}}{rest}"
         paths[f"{model}/infer"] = {
             "post": _DOOR.operation(
-                model, f"Infer{which}", schemas.INFER_RESPONSE, errors=PREDICTION_ERRORS, body=schemas.INFER_REQUEST
+                model,
+                f"Infer{which}",
+                schemas.INFER_RESPONSE,
+                description=f"Run the model on the tensors of the body. {who}",
+                errors=PREDICTION_ERRORS,
+                body=schemas.INFER_REQUEST,
+                demo_body=_DEMO,
             )
         }
         paths[model] = {
-            "get": _DOOR.operation(model, f"Metadata{which}", schemas.MODEL_METADATA_RESPONSE, errors=(401, 404, 405))
+            "get": _DOOR.operation(
+                model,
+                f"Metadata{which}",
+                schemas.MODEL_METADATA_RESPONSE,
+                description=f"The model's serving versions, inputs and outputs. {who}",
+                errors=(401, 404, 405, 500, 504),
+            )
         }
         paths[f"{model}/ready"] = {
             "get": _DOOR.operation(
-                model, f"Readiness{which}", schemas.MODEL_READY_RESPONSE, errors=(401, 404, 405, 503)
+                model,
+                f"Readiness{which}",
+                schemas.MODEL_READY_RESPONSE,
+                description=f"Whether the model is in memory; 503 says that it is not. {who}",
+                errors=(401, 404, 405, 500, 503, 504),
             )
         }
     return paths
 
 
-OPEN_INFERENCE_PATHS: Final = _paths()
+OPEN_INFERENCE_PATHS: Final = {**_of_models(), **_of_gateway()}
 """Path items by path."""

@@ -108,7 +108,7 @@ MODEL_METADATA_RESPONSE: Final[Schema] = {
         {
             "name": "breast-cancer",
             "versions": ["1"],
-            "platform": "keras_keras",
+            "platform": "keras_litert",
             "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
         }

@@ -3,37 +3,75 @@
 from typing import Any, Final
 
 from maas_gateway.protocols.tf_serving import schemas
-from maas_gateway.web.description import PREDICTION_ERRORS, DoorDescription
+from maas_gateway.web.description import (
+    DEMO_MODEL,
+    DEMO_ROW,
+    PREDICTION_ERRORS,
+    REQUEST_ID,
+    DoorDescription,
+    Schema,
+)
 
-_DOOR: Final = DoorDescription("TensorFlow Serving", schemas.ERROR)
+
+def _error(detail: str) -> Schema:
+    return {"error": detail, "request_id": REQUEST_ID}
+
+
+_DOOR: Final = DoorDescription(
+    "TensorFlow Serving",
+    schemas.ERROR,
+    _error,
+    not_found=f"Servable not found for request: Latest({DEMO_MODEL})",
+)
 _WHICH: Final = {
-    "": "",
-    "/versions/{version}": " of one version",
-    "/labels/{label}": " of the version that a label names",
+    "": ("", "The newest serving version answers."),
+    "/versions/{version}": (" of one version", "The version that the path names answers."),
+    "/labels/{label}": (" of the version that a label names", "The version at which the label points answers."),
 }
+_DEMO: Final[Schema] = {"instances": [list(DEMO_ROW)]}
 
 
 def _paths() -> dict[str, Any]:
     paths: dict[str, Any] = {}
-    for rest, which in _WHICH.items():
+    for rest, (which, who) in _WHICH.items():
         model = f"/v1/models/{{model}}{rest}"
         paths[f"{model}:predict"] = {
             "post": _DOOR.operation(
                 model,
                 f"Predict{which}",
                 schemas.PREDICT_RESPONSE,
+                description=f"Run the model on rows (`instances`) or columns (`inputs`). {who}",
                 errors=PREDICTION_ERRORS,
                 body=schemas.PREDICT_REQUEST,
+                demo_body=_DEMO,
             )
         }
         paths[model] = {
-            "get": _DOOR.operation(model, f"Status{which}", schemas.STATUS_RESPONSE, errors=(400, 401, 404))
+            "get": _DOOR.operation(
+                model,
+                f"Status{which}",
+                schemas.STATUS_RESPONSE,
+                description="The states of the versions that serve or served, the newest first.",
+                errors=(400, 401, 404, 500, 504),
+            )
         }
         paths[f"{model}/metadata"] = {
-            "get": _DOOR.operation(model, f"Signature{which}", schemas.METADATA_RESPONSE, errors=(400, 401, 404))
+            "get": _DOOR.operation(
+                model,
+                f"Signature{which}",
+                schemas.METADATA_RESPONSE,
+                description=f"Inputs and outputs as a SignatureDef. {who}",
+                errors=(400, 401, 404, 500, 504),
+            )
         }
     paths["/v1/models"] = {
-        "get": _DOOR.operation("/v1/models", "Your models", schemas.MODELS_RESPONSE, errors=(400, 401))
+        "get": _DOOR.operation(
+            "/v1/models",
+            "Your models",
+            schemas.MODELS_RESPONSE,
+            description="The names of the models that you may read and that serve.",
+            errors=(400, 401, 500),
+        )
     }
     return paths
 

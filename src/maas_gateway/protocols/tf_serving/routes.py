@@ -4,6 +4,8 @@ Source: TensorFlow Serving, "RESTful API"; the patterns of its request dispatche
 """
 
 import re
+from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Final
 
 from maas_gateway.clock import Deadline
@@ -75,22 +77,20 @@ class TFServingRoutes:
         """Tell whether a path is this door's."""
         return path.startswith(PREFIX)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        await self._door.serve(Exchange(scope, receive, send), self._handle)
+        return self._door.serve(Exchange(scope, receive, send), self._handle)
 
-    async def _handle(self, exchange: Exchange, principal: Principal) -> None:
-        if exchange.method == "POST" and (matched := _POST.fullmatch(exchange.path)) is not None:
-            await self._infer(exchange, principal, matched)
-        elif exchange.method == "GET" and (matched := _GET.fullmatch(exchange.path)) is not None:
-            await self._read(exchange, principal, matched)
-        else:
-            raise MalformedBody(f"Malformed request: {exchange.method} {exchange.path}")
+    def _handle(self, exchange: Exchange, principal: Principal) -> Awaitable[None]:
+        if exchange.method == "POST" and (target := _target(exchange.path)) is not None:
+            return self._infer(exchange, principal, *target)
+        if exchange.method == "GET" and (matched := _GET.fullmatch(exchange.path)) is not None:
+            return self._read(exchange, principal, matched)
+        raise MalformedBody(f"Malformed request: {exchange.method} {exchange.path}")
 
-    async def _infer(self, exchange: Exchange, principal: Principal, matched: re.Match[str]) -> None:
-        ref = _ref(matched)
-        if matched[4].lower() != "predict":
-            raise InvalidRequest(f"Expected a {matched[4].lower()} signature; model '{ref.name}' has predict only")
+    async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str) -> None:
+        if verb != "predict":
+            raise InvalidRequest(f"Expected a {verb} signature; model '{ref.name}' has predict only")
         deadline = Deadline.after(self._deadline_s)
         form = Format.ROW
 
@@ -129,6 +129,13 @@ class TFServingRoutes:
             for status in found
         ]
         await exchange.answer(200, write_status(ref.name, states))
+
+
+@lru_cache(maxsize=1_024)
+def _target(path: str) -> tuple[ModelRef, str] | None:
+    """Return what a POST to a path is for and its verb; None where the path is none of this door's."""
+    matched = _POST.fullmatch(path)
+    return None if matched is None else (_ref(matched), matched[4].lower())
 
 
 def _ref(matched: re.Match[str]) -> ModelRef:

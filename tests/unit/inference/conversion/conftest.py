@@ -1,6 +1,7 @@
 """The models of the tests, built and converted once a session in one confined child."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from builders.shared import built_once
 from maas_gateway.confinement.child import run_child
 from maas_gateway.confinement.limits import Limits
 
@@ -22,7 +24,19 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def made() -> dict[str, Made]:
+def made(shared_folder: Path) -> dict[str, Made]:
+    folder = built_once(shared_folder, "converted-models", _build)
+    headers, payload = json.loads((folder / "headers.json").read_text()), (folder / "payload").read_bytes()
+    models, offset = {}, 0
+    for name, header in headers.items():
+        middle = offset + header["archive_bytes"]
+        end = middle + header["plan_bytes"]
+        models[name] = Made(payload[offset:middle], header, payload[middle:end])
+        offset = end
+    return models
+
+
+def _build(folder: Path) -> None:
     answer = asyncio.run(
         run_child(
             "make_and_convert",
@@ -31,11 +45,5 @@ def made() -> dict[str, Made]:
             search_paths=[Path(__file__).parent / "children"],
         )
     )
-    models, offset = {}, 0
-    for name, header in answer.header.items():
-        assert isinstance(header, dict)
-        middle = offset + header["archive_bytes"]
-        end = middle + header["plan_bytes"]
-        models[name] = Made(answer.payload[offset:middle], header, answer.payload[middle:end])
-        offset = end
-    return models
+    (folder / "headers.json").write_text(json.dumps(dict(answer.header)))
+    (folder / "payload").write_bytes(answer.payload)

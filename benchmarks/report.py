@@ -1,0 +1,100 @@
+"""What was measured against what, and how it is printed."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+class PartFailed(Exception):
+    """A part of the benchmark could not run; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One line of the table.
+
+    Attributes:
+        part: what is compared, the heading of a group of lines.
+        what: what is measured.
+        ours: the gateway's median, with its unit.
+        theirs: the other's median, with its unit.
+        ratio: median of the rounds' ratios; what it is a ratio of stands in `reads`.
+        reads: how to read the ratio, for example "of the bare server's".
+        at_least: the target, if there is one.
+    """
+
+    part: str
+    what: str
+    ours: str
+    theirs: str
+    ratio: float
+    reads: str
+    at_least: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met; a dash without one."""
+        if self.at_least is None:
+            return "-"
+        return "met" if self.ratio >= self.at_least else "missed"
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the ratios of rounds that ran next to each other."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def machine() -> str:
+    """Return what this ran on."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[0]
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {model}, {memory_gib:.0f} GiB, {platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}; load before the run {load:.1f}"
+    )
+
+
+def print_report(comparisons: Sequence[Comparison], failures: Mapping[str, str]) -> None:
+    """Print the table."""
+    table = Table(title=f"maas-gateway, {datetime.now(UTC):%d %B %Y}", title_justify="left", show_lines=False)
+    for name in ("what", "gateway", "other", "ratio", "target", "verdict"):
+        table.add_column(name, justify="left" if name in {"what", "verdict"} else "right", overflow="fold")
+    part = None
+    for comparison in comparisons:
+        if comparison.part != part:
+            part = comparison.part
+            table.add_section()
+            table.add_row(f"[bold]{part}[/bold]")
+        target = "" if comparison.at_least is None else f"≥ {comparison.at_least:g}"
+        ratio = f"{comparison.ratio:.2f} {comparison.reads}"
+        table.add_row(comparison.what, comparison.ours, comparison.theirs, ratio, target, comparison.verdict)
+    Console(width=None if os.isatty(1) else 150).print(table)
+    for name, reason in failures.items():
+        print(f"{name}: could not run: {reason}")
+
+
+def write_results(path: Path, comparisons: Sequence[Comparison], failures: Mapping[str, str]) -> None:
+    """Write the same as JSON."""
+    content = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "comparisons": [{**asdict(comparison), "verdict": comparison.verdict} for comparison in comparisons],
+        "failures": dict(failures),
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,122 @@
+"""One example of each answer of the management API, for the OpenAPI document.
+
+Rules: no member is null, because the framework drops those from the document. The constants are
+read only: whoever needs to change one copies it.
+"""
+
+from typing import Final, TypeAlias
+
+Example: TypeAlias = dict[str, object]
+
+_AT: Final = "2026-01-05T09:30:00Z"
+_SUBJECT: Final = "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11"
+_KID: Final = "AMLLhwtD6uPTp6wTBp7Y46N173UynqAOUadgGx-7EJM"
+_DIGEST: Final = "1d85653dd32547c55cfc1a6a857cf4bff08f3fa2564e70a3ab40dde343cb19bd"
+
+TENANT: Final[Example] = {
+    "id": "ce0cd86e-c78e-486f-a6ff-629471855fa9",
+    "slug": "acme",
+    "state": "active",
+    "created_at": _AT,
+}
+OWNER: Final[Example] = {"username": "owner@acme", "password": "(told this once)"}
+ONBOARDED: Final[Example] = {**TENANT, "owner": OWNER}
+TENANTS: Final[Example] = {"tenants": [TENANT]}
+
+ACCOUNT: Final[Example] = {
+    "id": _SUBJECT,
+    "name": "ci",
+    "enabled": True,
+    "created_at": _AT,
+    "client_id": "sa-347ed83d556b9af80ceb",
+}
+NEW_ACCOUNT: Final[Example] = {**ACCOUNT, "client_secret": "(told this once)"}
+ACCOUNTS: Final[Example] = {"accounts": [ACCOUNT]}
+
+BINDING: Final[Example] = {
+    "id": "94cf40ff-24eb-4cb7-9eb1-3858f3459d83",
+    "subject": _SUBJECT,
+    "role": "invoker",
+    "model": "breast-cancer",
+}
+BINDINGS: Final[Example] = {"bindings": [BINDING]}
+
+VERSION: Final[Example] = {
+    "model": "breast-cancer",
+    "version": 1,
+    "stage": "serving",
+    "format": "keras",
+    "digest": _DIGEST,
+    "size_bytes": 176_746,
+    "signature": {
+        "inputs": [{"name": "measurements", "datatype": "FP32", "shape": [-1, 30]}],
+        "outputs": [{"name": "benign", "datatype": "FP32", "shape": [-1, 1]}],
+    },
+    "plan": {"runtime": "litert", "max_relative_error": 1.5e-07},
+    "findings": [],
+    "created_by": "sa-347ed83d556b9af80ceb",
+    "created_at": _AT,
+}
+MODEL: Final[Example] = {"name": "breast-cancer", "created_at": _AT, "versions": [VERSION], "labels": {"stable": 1}}
+MODELS: Final[Example] = {"models": [MODEL]}
+
+KEY_VERSION: Final[Example] = {"version": 2, "state": "primary", "created_at": _AT, "uses": 0, "kid": _KID}
+KEYRING: Final[Example] = {
+    "purpose": "token-signing",
+    "versions": [KEY_VERSION],
+}
+KEYRINGS: Final[Example] = {"keyrings": [KEYRING]}
+OPERATION: Final[Example] = {
+    "id": "d5bed22a-68a8-44dc-b3f7-b0bc21eff1bb",
+    "kind": "rotate",
+    "subject": {"purpose": "artifacts", "dry_run": False},
+    "state": "failed",
+    "done": 1,
+    "total": 2,
+    "error": "the root-key file cannot be read now",
+    "created_at": _AT,
+}
+
+EVENT: Final[Example] = {
+    "number": 7,
+    "at": _AT,
+    "kind": "request.refused",
+    "actor": "sa-347ed83d556b9af80ceb",
+    "thing": "POST /admin/v1/models/breast-cancer/versions/1:promote",
+    "outcome": "refused",
+    "reason": "permission-denied",
+    "detail": {},
+    "n_times": 1,
+    "digest": _DIGEST,
+}
+EVENTS: Final[Example] = {"events": [EVENT], "next_cursor": 7}
+
+TOKEN: Final[Example] = {
+    "access_token": "eyJhbGciOiJFUzI1NiIs…",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "scope": "model:predict model:read",
+}
+JWKS: Final[Example] = {
+    "keys": [
+        {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "HxVD5qogEH_DW00LnwvHxxrls_qoclJmeYHk90FaeEU",
+            "y": "UYn1J1gm7V75cPNCZ0PiVMyWxaqAjjsUwQ4_dbeWfVw",
+            "kid": _KID,
+            "alg": "ES256",
+            "use": "sig",
+        }
+    ]
+}
+AUTHORIZATION_SERVER: Final[Example] = {
+    "issuer": "https://models.example.org",
+    "token_endpoint": "https://models.example.org/oauth/token",
+    "jwks_uri": "https://models.example.org/.well-known/jwks.json",
+    "grant_types_supported": ["password", "client_credentials"],
+    "response_types_supported": [],
+    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    "scopes_supported": ["model:predict", "model:read"],
+    "service_documentation": "https://models.example.org/docs",
+}

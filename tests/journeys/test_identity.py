@@ -1,0 +1,602 @@
+"""Who may get a token, and what each kind of caller may do with it: every management route, every kind of caller."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from builders.gateways import World, bearer, running_gateway
+from builders.logs import Lines
+from builders.models import DemoModel, published_model, uploaded_model
+from builders.requests import RawClient, ask
+
+pytestmark = pytest.mark.anyio
+
+NOBODY_KNOWS = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture(scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with running_gateway(tmp_path_factory.mktemp("identity")) as world:
+        await world.tenants("acme", "globex")
+        yield world
+
+
+# --- OAuth ---------------------------------------------------------------------------------------
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+async def test_user_gets_a_token_for_a_password(world: World) -> None:
+    answer = await world.http.post("/oauth/token", data=world.owners["acme"].form())
+    body = answer.json()
+    assert answer.status_code == 200
+    assert set(body) == {"access_token", "token_type", "expires_in", "scope"}
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
+    assert (await world.http.get("/admin/v1/users", headers=bearer(body["access_token"]))).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["body", "Basic", "Basic, the id in the body too"])
+async def test_service_account_gets_a_token_for_its_secret(world: World, way: str) -> None:
+    account = await world.service("acme", "invoker")
+    form = account.form()
+    headers = {}
+    if way != "body":
+        headers = basic(account.name, form.pop("client_secret"))
+        if way == "Basic":
+            form.pop("client_id")
+    answer = await world.http.post("/oauth/token", data=form, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["scope"] == "model:predict model:read"
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        pytest.param(None, "model:predict model:read", id="nothing asked: all that is bound"),
+        pytest.param("", "model:predict model:read", id="an empty scope: all that is bound"),
+        pytest.param("model:read", "model:read", id="less than is bound"),
+        pytest.param("model:read model:read", "model:read", id="twice the same"),
+        pytest.param("model:read model:write audit:read", "model:read", id="more than is bound: only what is"),
+        pytest.param("user:write", "", id="only what is not bound: nothing"),
+    ],
+)
+async def test_scope_is_never_more_than_what_is_bound(world: World, asked: str | None, granted: str) -> None:
+    account = await world.service("acme", "invoker")
+    form = account.form() if asked is None else account.form(scope=asked)
+    answer = await world.http.post("/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["scope"]) == (200, granted)
+
+
+async def test_narrower_scope_narrows_what_the_token_may(world: World) -> None:
+    narrow = await world.headers(world.owners["acme"], "user:read")
+    assert (await world.http.get("/admin/v1/users", headers=narrow)).status_code == 200
+    assert (await world.http.get("/admin/v1/audit/events", headers=narrow)).status_code == 403
+
+
+_REFUSALS: dict[str, tuple[dict[str, str] | str | bytes, int, str]] = {
+    "no body": (b"", 400, "invalid_request"),
+    "no grant": ({"username": "owner@acme", "password": "x"}, 400, "invalid_request"),
+    "an empty grant": ({"grant_type": "", "username": "owner@acme"}, 400, "invalid_request"),
+    "an unknown grant": ({"grant_type": "authorization_code", "code": "x"}, 400, "unsupported_grant_type"),
+    "a refresh grant": ({"grant_type": "refresh_token", "refresh_token": "x"}, 400, "unsupported_grant_type"),
+    "a grant in capitals": ({"grant_type": "PASSWORD"}, 400, "unsupported_grant_type"),
+    "no username": ({"grant_type": "password", "password": "x"}, 400, "invalid_request"),
+    "no password": ({"grant_type": "password", "username": "owner@acme"}, 400, "invalid_request"),
+    "an empty password": ({"grant_type": "password", "username": "owner@acme", "password": ""}, 400, "invalid_request"),
+    "a wrong password": ({"grant_type": "password", "username": "owner@acme", "password": "x"}, 400, "invalid_grant"),
+    "an unknown user": ({"grant_type": "password", "username": "eve@acme", "password": "x"}, 400, "invalid_grant"),
+    "an unknown tenant": ({"grant_type": "password", "username": "owner@none", "password": "x"}, 400, "invalid_grant"),
+    "a user without tenant": ({"grant_type": "password", "username": "owner", "password": "x"}, 400, "invalid_grant"),
+    "an unknown operator": ({"grant_type": "password", "username": "x@platform", "password": "x"}, 400, "invalid_grant"),
+    "a NUL in the username": ("grant_type=password&username=ow%00ner%40acme&password=x", 400, "invalid_grant"),
+    "a NUL in the tenant": ("grant_type=password&username=owner%40ac%00me&password=x", 400, "invalid_grant"),
+    "a NUL in the password": ("grant_type=password&username=owner%40acme&password=a%00b", 400, "invalid_grant"),
+    "a username of 5000 letters": (f"grant_type=password&username={'u' * 5000}%40acme&password=x", 400, "invalid_grant"),
+    "a username in invalid UTF-8": ("grant_type=password&username=%ff%40acme&password=x", 400, "invalid_grant"),
+    "a password of 8000 letters": (f"grant_type=password&username=owner%40acme&password={'p' * 8000}", 400, "invalid_grant"),
+    "an unknown client": ({"grant_type": "client_credentials", "client_id": "x", "client_secret": "x"}, 401, "invalid_client"),
+    "no client": ({"grant_type": "client_credentials"}, 401, "invalid_client"),
+    "a NUL in the client": ("grant_type=client_credentials&client_id=%00&client_secret=x", 401, "invalid_client"),
+    "a client of 5000 letters": (f"grant_type=client_credentials&client_id={'c' * 5000}&client_secret=x", 401, "invalid_client"),
+    "a client in Cyrillic": ({"grant_type": "client_credentials", "client_id": "ключ", "client_secret": "x"}, 401, "invalid_client"),
+    "a parameter twice": ("grant_type=password&username=a%40acme&password=x&password=y", 400, "invalid_request"),
+    "the grant twice": ("grant_type=password&grant_type=client_credentials", 400, "invalid_request"),
+    "twenty-one parameters": ("&".join(f"p{n}=1" for n in range(21)), 400, "invalid_request"),
+    "a form of 17 KiB": (f"grant_type=password&username={'u' * 17_000}", 400, "invalid_request"),
+    "a form of a mebibyte": (b"x" * (1 << 20), 400, "invalid_request"),
+    "a body in invalid UTF-8": (b"grant_type=\xff", 400, "invalid_request"),
+    "JSON": (json.dumps({"grant_type": "password"}), 400, "invalid_request"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "error"), [pytest.param(*case, id=name) for name, case in _REFUSALS.items()]
+)
+async def test_token_endpoint_refuses(world: World, form: Any, status: int, error: str) -> None:
+    """Every refusal is in the dialect of RFC 6749 section 5.2, and on record."""
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    sent = {"data": form} if isinstance(form, dict) else {"content": form}
+    answer = await world.http.post("/oauth/token", headers=headers, **sent)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert set(answer.json()) == {"error", "error_description"}
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers.get("www-authenticate", "").startswith("Basic") == (status == 401)
+
+
+@pytest.mark.parametrize("scope", ["everything", "model:read,model:write", "model:*", "model:read\x00", "MODEL:READ"])
+async def test_token_endpoint_refuses_a_scope_that_is_no_permission(world: World, scope: str) -> None:
+    answer = await world.http.post("/oauth/token", data=world.owners["acme"].form(scope=scope))
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "error", "status"),
+    [
+        pytest.param([b"Basic !!!"], "invalid_client", 401, id="no base64"),
+        pytest.param(["Basic é".encode("latin-1")], "invalid_client", 401, id="letters that are no ASCII"),
+        pytest.param([b"Basic " + base64.b64encode(b"\xff:x")], "invalid_client", 401, id="no UTF-8"),
+        pytest.param([b"Basic " + base64.b64encode(b"no colon")], "invalid_client", 401, id="no colon"),
+        pytest.param([b"Basic " + base64.b64encode(b"sa-x:wrong")], "invalid_client", 401, id="an unknown client"),
+        pytest.param([b"Basic " + base64.b64encode(b"a%00b:x")], "invalid_client", 401, id="a NUL in the client"),
+        pytest.param([b"Basic " + base64.b64encode(b"a:b")] * 2, "invalid_request", 400, id="two headers"),
+        pytest.param([b"Bearer token"], "invalid_client", 401, id="a bearer token"),
+    ],
+)
+async def test_token_endpoint_refuses_a_client_credential_that_is(
+    world: World, *, authorization: list[bytes], error: str, status: int
+) -> None:
+    headers = [(b"authorization", value) for value in authorization]
+    client = RawClient([b"grant_type=client_credentials"])
+    answer = await ask(world.app, "POST", "/oauth/token", headers=headers, client=client)
+    assert (answer.status, json.loads(answer.body)["error"]) == (status, error)
+
+
+async def test_client_credential_is_given_in_one_way_only(world: World) -> None:
+    account = await world.service("acme", "invoker")
+    answer = await world.http.post("/oauth/token", data=account.form(), headers=basic(account.name, account.secret))
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+async def test_documentation_pages_empty_client_credential_does_not_hinder_a_user(world: World) -> None:
+    answer = await world.http.post("/oauth/token", data=world.owners["acme"].form(), headers=basic("", ""))
+    assert answer.status_code == 200
+
+
+async def test_unknown_user_cannot_be_told_from_a_wrong_password(world: World) -> None:
+    user = await world.user("acme", "grace")
+    disabled = await world.user("acme", "heidi")
+    owner = await world.headers(world.owners["acme"])
+    await world.http.patch(f"/admin/v1/users/{disabled.subject}", json={"enabled": False}, headers=owner)
+    answers = []
+    for name, password in (
+        (user.name, "wrong"),
+        ("nobody@acme", "wrong"),
+        ("x@none", "wrong"),
+        (disabled.name, disabled.secret),
+    ):
+        form = {"grant_type": "password", "username": name, "password": password}
+        answer = await world.http.post("/oauth/token", data=form)
+        kept = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+        answers.append((answer.status_code, answer.content, kept))
+    assert answers.count(answers[0]) == len(answers)
+
+
+async def test_unknown_user_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
+    """Medians of sign-ins that hash for a while: a lookup alone would be twenty times as fast."""
+    async with running_gateway(tmp_path, passwords={"memory_kib": 19_456, "passes": 2}) as world:
+        owner = await world.tenant("acme")
+
+        async def median_s(username: str) -> float:
+            taken = []
+            for _ in range(9):
+                began = time.perf_counter()
+                await world.http.post(
+                    "/oauth/token", data={"grant_type": "password", "username": username, "password": "wrong"}
+                )
+                taken.append(time.perf_counter() - began)
+            return sorted(taken)[4]
+
+        await median_s("nobody@acme")
+        known, unknown, malformed = [await median_s(name) for name in (owner.name, "nobody@acme", "no body@acme")]
+        assert 0.5 < unknown / known < 2
+        assert 0.5 < malformed / known < 2
+
+
+async def test_too_many_sign_ins_at_once_are_told_to_come_back(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, passwords={"n_parallel": 1}) as world:
+        owner = await world.tenant("acme")
+        form = owner.form()
+        answers = await asyncio.gather(*[world.http.post("/oauth/token", data=form) for _ in range(60)])
+        statuses = {answer.status_code for answer in answers}
+        assert statuses == {200, 503}
+        assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
+        assert (await world.http.post("/oauth/token", data=form)).status_code == 200
+
+
+async def test_metadata_describes_what_there_is(world: World) -> None:
+    found = (await world.http.get("/.well-known/oauth-authorization-server")).json()
+    assert found["issuer"] == world.settings.base_url
+    assert found["token_endpoint"].endswith("/oauth/token")
+    assert set(found["grant_types_supported"]) == {"password", "client_credentials"}
+
+
+# --- every route, every kind of caller -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A route and what each kind of caller gets.
+
+    Attributes:
+        method: the HTTP method.
+        path: with `{…}` for names that `stage` provides.
+        right: whose token is right: an owner's, an operator's, or a role's.
+        done: the status of the right caller.
+        powerless: the status for an account of the same tenant that has no role.
+        stranger: the status for another tenant's owner.
+        body: sent as JSON, with the same names; bytes as they are; a text names one of `stage`'s bodies.
+    """
+
+    method: str
+    path: str
+    right: str
+    done: int
+    powerless: int
+    stranger: int
+    body: Any = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+A = "/admin/v1"
+# The stranger is the owner of another tenant. What names no thing acts in the caller's own tenant, so it may.
+CASES = [
+    Case("GET", f"{A}/tenants", "operator", 200, 403, 200),
+    Case("POST", f"{A}/tenants", "operator", 201, 403, 403, {"slug": "initech"}),
+    Case("GET", f"{A}/tenants/{{slug}}", "operator", 200, 404, 404),
+    Case("POST", f"{A}/tenants/{{slug}}:suspend", "operator", 200, 404, 404),
+    Case("POST", f"{A}/tenants/{{slug}}:resume", "operator", 200, 404, 404),
+    Case("GET", f"{A}/users", "owner", 200, 403, 200),
+    Case("POST", f"{A}/users", "owner", 201, 403, 201, {"name": "ada"}),
+    Case("PATCH", f"{A}/users/{{user}}", "owner", 204, 404, 404, {"enabled": True}),
+    Case("GET", f"{A}/service-accounts", "owner", 200, 403, 200),
+    Case("POST", f"{A}/service-accounts", "owner", 201, 403, 201, {"name": "ci"}),
+    Case("PATCH", f"{A}/service-accounts/{{service}}", "owner", 204, 404, 404, {"enabled": True}),
+    Case("GET", f"{A}/role-bindings", "owner", 200, 403, 200),
+    Case("POST", f"{A}/role-bindings", "owner", 201, 403, 400, {"subject": "{user}", "role": "invoker"}),
+    Case("DELETE", f"{A}/role-bindings/{{binding}}", "owner", 204, 404, 404),
+    Case("GET", f"{A}/models", "publisher", 200, 200, 200),
+    Case("GET", f"{A}/models/{{model}}", "publisher", 200, 404, 404),
+    Case("GET", f"{A}/models/{{model}}/versions/{{version}}", "publisher", 200, 404, 404),
+    Case("PUT", f"{A}/models/{{model}}/versions/{{version}}", "publisher", 409, 404, 422, b"no archive"),
+    Case("POST", f"{A}/models/{{model}}/versions/{{version}}:promote", "publisher", 200, 404, 404),
+    Case("PUT", f"{A}/models/{{model}}/labels/{{label}}", "publisher", 200, 404, 404, {"version": 1}),
+    Case("DELETE", f"{A}/models/{{model}}/labels/{{label}}", "publisher", 204, 404, 404),
+    Case("POST", f"{A}/models/{{model}}/versions/{{version}}:retire", "publisher", 200, 404, 404),
+    Case("GET", f"{A}/keyrings", "key-custodian", 200, 403, 200),
+    Case("GET", f"{A}/keyrings/{{purpose}}", "key-custodian", 200, 404, 200),
+    Case("POST", f"{A}/keyrings/{{purpose}}:rotate", "key-custodian", 200, 404, 200),
+    Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:retire", "key-custodian", 200, 404, 200),
+    Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:destroy", "owner", 200, 404, 200),
+    Case("GET", f"{A}/operations/{{operation}}", "key-custodian", 200, 404, 404),
+    Case("GET", f"{A}/audit/events", "auditor", 200, 403, 200),
+]
+PREDICTION_CASES = [
+    Case("POST", "/v1/models/{model}:predict", "invoker", 200, 404, 404, "{instances}"),
+    Case("POST", "/v1/models/{model}/versions/{version}:predict", "invoker", 200, 404, 404, "{instances}"),
+    Case("POST", "/v1/models/{model}/labels/{label}:predict", "invoker", 200, 404, 404, "{instances}"),
+    Case("GET", "/v1/models/{model}", "invoker", 200, 404, 404),
+    Case("GET", "/v1/models/{model}/versions/{version}", "invoker", 200, 404, 404),
+    Case("GET", "/v1/models/{model}/metadata", "invoker", 200, 404, 404),
+    Case("POST", "/v2/models/{model}/infer", "invoker", 200, 404, 404, "{inputs}"),
+    Case("POST", "/v2/models/{model}/versions/{version}/infer", "invoker", 200, 404, 404, "{inputs}"),
+    Case("GET", "/v2/models/{model}", "invoker", 200, 404, 404),
+    Case("GET", "/v2/models/{model}/versions/{version}", "invoker", 200, 404, 404),
+    Case("GET", "/v2/models/{model}/ready", "invoker", 200, 404, 404),
+    Case("GET", "/v2/models/{model}/versions/{version}/ready", "invoker", 200, 404, 404),
+]
+
+
+async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
+    """Make one of everything in tenant `acme`, and the tenant `globex` beside it."""
+    await world.tenants("acme", "globex", "hooli")
+    user = await world.user("acme", "grace")
+    service = await world.service("acme", "invoker")
+    owner = await world.headers(world.owners["acme"])
+    bindings = (await world.http.get(f"{A}/role-bindings", headers=owner)).json()["bindings"]
+    (binding,) = (b["id"] for b in bindings if b["subject"] == service.subject)
+    await published_model(world, "acme", "served", demo)
+    label = await world.http.put(f"{A}/models/served/labels/stable", json={"version": 1}, headers=owner)
+    assert label.status_code == 200
+    await uploaded_model(world, "acme", "staged", demo)
+    for slug in ("acme", "globex"):  # so that key version 1 can be retired
+        headers = await world.headers(world.owners[slug])
+        operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=headers)
+        assert operation.json()["state"] == "succeeded"
+    operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=owner)
+    row = list(demo.seed.example)
+    return {
+        "slug": "hooli",
+        "user": user.subject,
+        "service": service.subject,
+        "binding": binding,
+        "operation": operation.json()["id"],
+        "model": "staged",
+        "version": "1",
+        "label": "stable",
+        "purpose": "artifacts",
+        "key": "1",
+        "{instances}": {"instances": [row]},
+        "{inputs}": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, len(row)], "data": row}]},
+    }
+
+
+async def sent(world: World, case: Case, names: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    body: Any = case.body
+    if isinstance(body, dict):
+        body = {field: value.format(**names) if isinstance(value, str) else value for field, value in body.items()}
+    elif isinstance(body, str):
+        body = names[body]
+    content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    return await world.http.request(case.method, case.path.format(**names), headers=headers, content=content)
+
+
+def no_fault(answer: httpx.Response) -> None:
+    assert answer.status_code < 500, answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-request-id"]
+    if answer.status_code >= 400 and answer.request.url.path.startswith(A):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == answer.status_code
+        assert answer.json()["instance"] == answer.request.url.path
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_every_route_answers_each_kind_of_caller(tmp_path: Path, database_url: str, demo: DemoModel) -> None:
+    async with running_gateway(tmp_path, database_url) as world:
+        names = await stage(world, demo)
+        input_name = (await described(world, "acme", "served"))["inputs"][0]["name"]
+        names["{inputs}"]["inputs"][0]["name"] = input_name
+        headers = {
+            role: await world.headers(await world.service("acme", role))
+            for role in ("publisher", "invoker", "auditor", "key-custodian")
+        }
+        headers |= {
+            "owner": await world.headers(world.owners["acme"]),
+            "operator": await world.headers(world.operator),
+            "stranger": await world.headers(world.owners["globex"]),
+            "powerless": await world.headers(await world.service("acme")),
+        }
+        wrong = []
+        for case in (*CASES, *PREDICTION_CASES):
+            used = {**names, "model": "served"} if case in PREDICTION_CASES else names
+            for caller, expected in (
+                ("nobody", 401),
+                ("powerless", case.powerless),
+                ("stranger", case.stranger),
+                (case.right, case.done),
+            ):
+                answer = await sent(world, case, used, headers.get(caller, {}))
+                no_fault(answer)
+                if answer.status_code != expected:
+                    wrong.append(f"{case.name} as {caller}: {answer.status_code}, not {expected}: {answer.text}")
+            if case.path.startswith(("/v1", "/v2", f"{A}/models/")):
+                answer = await sent(world, case, used, headers["operator"])
+                if answer.status_code != 404:
+                    wrong.append(f"{case.name} as operator: {answer.status_code}, not 404")
+        assert not wrong, "\n".join(wrong)
+        for slug in ("acme", "globex"):
+            await chain_is_whole(world, slug)
+
+
+async def described(world: World, slug: str, model: str) -> Any:
+    headers = await world.headers(world.owners[slug])
+    return (await world.http.get(f"/v2/models/{model}", headers=headers)).json()
+
+
+async def chain_is_whole(world: World, slug: str) -> None:
+    owner = await world.principal(world.owners[slug])
+    records = await world.gateway.browse.events(owner, after=0, limit=10_000)
+    assert [record.number for record in records] == list(range(1, len(records) + 1))
+
+
+async def test_tables_name_every_route_of_the_document(world: World) -> None:
+    document = (await world.http.get("/openapi.json")).json()
+    public = ("/oauth/", "/.well-known/", "/v2/health/", "/problems/", "/docs")
+    shapes = {(case.method, normal(case.path)) for case in (*CASES, *PREDICTION_CASES)}
+    for path, operations in document["paths"].items():
+        if path.startswith(("/v1", "/v2")) or path in {"/", "/openapi.json"} or path.startswith(public):
+            continue
+        for method in operations:
+            assert (method.upper(), normal(path)) in shapes, f"{method.upper()} {path} is in no table"
+
+
+def normal(path: str) -> str:
+    return "/".join("{}" + part.partition("}")[2] if part.startswith("{") else part for part in path.split("/"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/v1", "/admin/v1/nothing", "/admin/v2/users", "/nothing", "/admin/v1/users/x/y"]
+)
+async def test_unknown_address_is_a_problem_document(world: World, path: str) -> None:
+    answer = await world.http.get(path)
+    assert answer.status_code == 404
+    no_fault(answer)
+
+
+async def test_wrong_method_is_a_problem_document(world: World) -> None:
+    answer = await world.http.delete("/admin/v1/users")
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+
+
+# --- what owners do ------------------------------------------------------------------------------
+
+
+async def test_account_is_made_bound_used_and_disabled(tmp_path: Path, database_url: str) -> None:
+    async with running_gateway(tmp_path, database_url) as world:
+        operator = await world.headers(world.operator)
+        onboarded = await world.http.post(f"{A}/tenants", json={"slug": "acme"}, headers=operator)
+        assert (onboarded.status_code, onboarded.headers["location"]) == (201, f"{A}/tenants/acme")
+        form = {"grant_type": "password", **onboarded.json()["owner"]}
+        owner = bearer((await world.http.post("/oauth/token", data=form)).json()["access_token"])
+
+        made = await world.http.post(f"{A}/service-accounts", json={"name": "ci"}, headers=owner)
+        assert made.status_code == 201
+        account = made.json()
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": account["client_id"],
+            "client_secret": account["client_secret"],
+        }
+        robot = bearer((await world.http.post("/oauth/token", data=form)).json()["access_token"])
+        assert (await world.http.get(f"{A}/audit/events", headers=robot)).status_code == 403
+
+        binding = {"subject": account["id"], "role": "auditor"}
+        bound = await world.http.post(f"{A}/role-bindings", json=binding, headers=owner)
+        assert bound.status_code == 201
+        assert (await world.http.post(f"{A}/role-bindings", json=binding, headers=owner)).status_code == 409
+        # The old token's scope is what was asked for then: nothing. A new one carries the role.
+        assert (await world.http.get(f"{A}/audit/events", headers=robot)).status_code == 403
+        robot = bearer((await world.http.post("/oauth/token", data=form)).json()["access_token"])
+        events = (await world.http.get(f"{A}/audit/events", headers=robot)).json()["events"]
+        assert {"service-account.added", "role.bound"} <= {event["kind"] for event in events}
+        assert account["client_secret"] not in str(events)
+
+        listed = await world.http.get(f"{A}/service-accounts", headers=owner)
+        assert account["client_secret"] not in listed.text
+        assert (await world.http.delete(bound.headers["location"], headers=owner)).status_code == 204
+        assert (await world.http.delete(bound.headers["location"], headers=owner)).status_code == 404
+        path = f"{A}/service-accounts/{account['id']}"
+        assert (await world.http.patch(path, json={"enabled": False}, headers=owner)).status_code == 204
+        assert (await world.http.get(f"{A}/models", headers=robot)).status_code == 401
+        assert (await world.http.post("/oauth/token", data=form)).status_code == 401
+        assert (await world.http.patch(path, json={"enabled": True}, headers=owner)).status_code == 204
+        assert (await world.http.post("/oauth/token", data=form)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("binding", "status", "sentence"),
+    [
+        pytest.param({"role": "operator"}, 400, "role: 'operator' cannot be bound here", id="a role of the platform"),
+        pytest.param({"role": "root"}, 400, "role: 'root' cannot be bound here", id="a role that is none"),
+        pytest.param({"role": "owner", "model": "m"}, 400, "role: 'owner' cannot be bound here", id="on one model"),
+        pytest.param({"role": "invoker", "model": "a/b"}, 400, "model:", id="a model that can have no such name"),
+        pytest.param({"role": "invoker", "model": ""}, 400, "model:", id="a model without a name"),
+        pytest.param({"role": "invoker", "subject": NOBODY_KNOWS}, 400, "subject:", id="nobody's account"),
+        pytest.param({"role": "invoker", "tenant": "globex"}, 400, "tenant: there is no such field", id="a tenant"),
+    ],
+)
+async def test_role_is_refused(world: World, *, binding: dict[str, str], status: int, sentence: str) -> None:
+    owner = world.owners["acme"]
+    body = {"subject": owner.subject, **binding}
+    answer = await world.http.post(f"{A}/role-bindings", json=body, headers=await world.headers(owner))
+    assert answer.status_code == status
+    assert sentence in answer.json()["detail"]
+
+
+async def test_nobody_binds_more_than_their_own_scope(world: World) -> None:
+    owner = world.owners["acme"]
+    narrow = await world.headers(owner, "binding:write binding:read model:read model:predict")
+    body = {"subject": owner.subject, "role": "auditor"}
+    assert (await world.http.post(f"{A}/role-bindings", json=body, headers=narrow)).status_code == 403
+
+
+_NO_SLUGS = {
+    "empty": "",
+    "one letter": "a",
+    "forty letters": "a" * 40,
+    "reserved: platform": "platform",
+    "reserved: admin": "admin",
+    "reserved: null": "null",
+    "an underscore": "_",
+    "a capital": "Acme",
+    "a space behind": "acme ",
+    "a space before": " acme",
+    "a space inside": "ac me",
+    "a dot behind": "acme.",
+    "a newline behind": "acme\n",
+    "a hyphen before": "-acme",
+    "two dots": "..",
+    "two encoded dots": "%2e%2e",
+    "a NUL": "a\x00b",
+    "a Cyrillic look-alike": "\u0430cme",
+    "full-width letters": "\uff41\uff43\uff4d\uff45",
+    "a right-to-left override": "acme\u202e",
+    "a zero-width space": "acme\u200b",
+    "a combining accent": "cafe\u0301",
+    "an accent": "caf\u00e9",
+    "emoji": "\U0001f600\U0001f600",
+}
+
+
+@pytest.mark.parametrize("slug", [pytest.param(slug, id=name) for name, slug in _NO_SLUGS.items()])
+async def test_tenant_can_have_no_such_name(world: World, slug: str) -> None:
+    operator = await world.headers(world.operator)
+    answer = await world.http.post(f"{A}/tenants", json={"slug": slug}, headers=operator)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("slug:")
+
+
+@pytest.mark.parametrize("name", ["", "A", "a" * 64, "-a", "a b", "a@b", "a\x00", "ада", "a\n", "../a"])
+async def test_account_can_have_no_such_name(world: World, name: str) -> None:
+    owner = await world.headers(world.owners["acme"])
+    for path in ("users", "service-accounts"):
+        answer = await world.http.post(f"{A}/{path}", json={"name": name}, headers=owner)
+        assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (400, "name")
+
+
+async def test_taken_names_are_conflicts(world: World) -> None:
+    owner = await world.headers(world.owners["acme"])
+    for path in ("users", "service-accounts"):
+        assert (await world.http.post(f"{A}/{path}", json={"name": "twice"}, headers=owner)).status_code == 201
+        again = await world.http.post(f"{A}/{path}", json={"name": "twice"}, headers=owner)
+        assert (again.status_code, "twice" in again.json()["detail"]) == (409, True)
+    operator = await world.headers(world.operator)
+    again = await world.http.post(f"{A}/tenants", json={"slug": "acme"}, headers=operator)
+    assert again.status_code == 409
+
+
+async def test_journey_leaves_no_secret_in_any_log_line(
+    tmp_path: Path, database_url: str, demo: DemoModel, lines: Lines
+) -> None:
+    async with running_gateway(tmp_path, database_url, logs={"level": "debug", "form": "json"}) as world:
+        owner = await world.tenant("acme")
+        await published_model(world, "acme", "m", demo)
+        headers = await world.headers(owner)
+        row = [123.456789, *demo.seed.example[1:]]
+        secrets = [owner.secret, world.operator.secret, headers["authorization"].split()[1], "123.456789"]
+        form = owner.form()
+        token = (await world.http.post("/oauth/token", data=form)).json()["access_token"]
+        made = (await world.http.post("/admin/v1/service-accounts", json={"name": "ci"}, headers=headers)).json()
+        added = (await world.http.post("/admin/v1/users", json={"name": "ada"}, headers=headers)).json()
+        secrets += [token, token.split(".")[2], made["client_secret"], added["password"]]
+        answers = [
+            await world.http.post("/v1/models/m:predict", json={"instances": [row]}, headers=headers),
+            await world.http.post("/v1/models/m:predict", json={"instances": [[123.456789]]}, headers=headers),
+            await world.http.post("/v1/models/m:predict", content=b'{"instances": 123.456789', headers=headers),
+            await world.http.post("/v2/models/m/infer", content=b"hunter2", headers=headers),
+            await world.http.post("/oauth/token", data={**form, "password": "hunter2"}),
+            await world.http.get("/admin/v1/users", headers=bearer("hunter2")),
+            await world.http.post("/admin/v1/users", json={"name": "hunter2", "password": "hunter2"}, headers=headers),
+            await world.http.post("/admin/v1/keyrings/artifacts:rotate", headers=headers),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 400, 400, 400, 400, 401, 400, 200]
+    text = lines.getvalue()
+    assert "model_loaded" in text
+    for secret in [*secrets, "hunter2"]:
+        assert secret not in text

@@ -1,0 +1,66 @@
+"""Spools: what arrives is sealed at once, can be read anywhere, and leaves no name."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maas_gateway.errors import PayloadTooLarge
+from maas_gateway.registry.spool import Spool
+
+
+async def _pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    content=st.binary(max_size=3_000), size=st.integers(1, 4_000), offset=st.integers(0, 3_500), n=st.integers(0, 3_500)
+)
+def test_a_spool_reads_anywhere_as_what_was_sent(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int, offset: int, n: int
+) -> None:
+    with Spool(tmp_path_factory.getbasetemp() / "spool", max_bytes=10_000) as spool:
+        asyncio.run(spool.take(_pieces(content, size)))
+        assert spool.size_bytes == len(content)
+        assert spool.digest == hashlib.sha256(content).digest()
+        assert spool.read_at(offset, n) == content[offset : offset + n]
+        assert b"".join(spool.chunks()) == content
+
+
+def test_a_spool_of_several_segments_comes_back_whole(tmp_path: Path) -> None:
+    content = os.urandom(3_500_000)
+    with Spool(tmp_path, max_bytes=4_000_000) as spool:
+        asyncio.run(spool.take(_pieces(content, 100_000)))
+        assert b"".join(spool.chunks()) == content
+
+
+def test_a_spool_has_no_name_and_no_plaintext_on_the_disk(tmp_path: Path) -> None:
+    canary = b"a canary of thirty-two bytes ...."
+    with Spool(tmp_path, max_bytes=10_000) as spool:
+        asyncio.run(spool.take(_pieces(canary * 100, 500)))
+        assert list(tmp_path.iterdir()) == []
+        stored = os.pread(spool._file.fileno(), 100_000, 0)
+        assert len(stored) > len(canary) * 100
+        assert canary not in stored
+
+
+def test_a_spool_takes_no_more_than_its_bound(tmp_path: Path) -> None:
+    with Spool(tmp_path, max_bytes=999) as spool, pytest.raises(PayloadTooLarge, match="999"):
+        asyncio.run(spool.take(_pieces(bytes(1_000), 10)))
+
+
+def test_a_spool_altered_on_the_disk_is_refused(tmp_path: Path) -> None:
+    from maas_gateway.errors import CiphertextRejected
+
+    with Spool(tmp_path, max_bytes=10_000) as spool:
+        asyncio.run(spool.take(_pieces(bytes(5_000), 100)))
+        os.pwrite(spool._file.fileno(), b"\xff", 2_000)
+        with pytest.raises(CiphertextRejected):
+            spool.read_at(0, 10)
