@@ -22,6 +22,13 @@ from builders.models import DemoModel, demo_model
 from services import PostgresServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs PostgreSQL and nothing else; `database_url` marks its own half."""
+    for item in items:
+        if "postgres_url" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -48,7 +55,7 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     yield from _fresh_database(postgres)
 
 
-@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres")])
+@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """What `running_gateway` takes as its database: each engine in turn."""
     if request.param == SQLITE:

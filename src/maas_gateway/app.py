@@ -46,6 +46,7 @@ class GatewayApp(FastAPI):
             description=DESCRIPTION,
             docs_url=None,
             redoc_url=None,
+            redirect_slashes=False,  # a redirect would be built from the Host header, which anybody can set
             lifespan=self._lifespan,
         )
         self.settings = settings

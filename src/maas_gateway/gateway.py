@@ -59,6 +59,8 @@ from maas_gateway.tenants import store as tenants
 
 _PAUSE_AFTER_FAULT_S = 1.0
 _SWEEP_EVERY_S = 3_600.0
+_LOOK_AT_STANDING_EVERY_S = 0.5
+_MAX_STANDING_AGE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         provision = Provision(acting, ground.keyring, identity.passwords)
         tasks.loop("changes", ground.changes.run)
         tasks.loop("reconcile", reconciler.run)
+        tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
         tasks.loop("refusals", acting.audit.run)
         tasks.loop("resume", _every(LEASE.total_seconds() / 2, rotate.resume))
         tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, ground.artifacts)))
@@ -194,7 +197,7 @@ async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     main, key_store = _databases(settings)
     stack.push_async_callback(main.close)
     stack.push_async_callback(key_store.close)
-    changes = Changes([main, key_store])
+    changes = Changes([main, key_store], clock)
     audit = AuditLog(main, clock, metrics.audit_lost.inc)
     stack.push_async_callback(audit.flush)
     keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
@@ -221,6 +224,12 @@ def _identity(ground: _Ground) -> _Identity:
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     return _Identity(jwks, tokens, standings, passwords)
+
+
+async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
+    """Ask the database again who may act, if for some seconds it could not tell what has changed."""
+    if ground.changes.age_s() > _MAX_STANDING_AGE_S:
+        identity.standings.forget()
 
 
 def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:

@@ -40,7 +40,7 @@ class HTTP(_Group):
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes."""
     max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1 << 30)
-    """Largest body of a prediction or of a management call, in bytes."""
+    """Largest body of a prediction, in bytes; management bodies are bounded at 1 MiB, uploads by uploads.max_bytes."""
     deadline_s: float = Field(default=30, gt=0, le=3_600)
     """Seconds after which a prediction is given up."""
     trusted_proxies: tuple[str, ...] = ()

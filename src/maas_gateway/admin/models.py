@@ -1,5 +1,6 @@
 """Routes of models, versions and labels."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
@@ -11,7 +12,7 @@ from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, VersionAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
-from maas_gateway.errors import ArtifactRefused, InvalidRequest, PayloadTooLarge, Unsupported
+from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unsupported
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import problem_answers
@@ -20,6 +21,7 @@ from maas_gateway.web.exchange import length_of
 router: Final = APIRouter(prefix="/admin/v1/models", tags=["Models"], responses=RESPONSES)
 
 _SETTLE_S: Final = 10.0
+_IDLE_S: Final = 30.0
 _SHA256_BYTES: Final = 32
 
 Name = Annotated[str, Path(description="The model's name.", examples=["breast-cancer"])]
@@ -158,8 +160,15 @@ def _declared_digest(request: Request) -> bytes | None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect as cause:
-        raise InvalidRequest("the upload broke off; nothing was kept") from cause
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceeded(f"nothing of the upload arrived for {_IDLE_S:.0f} s; nothing was kept") from None
+        except ClientDisconnect as cause:
+            raise InvalidRequest("the upload broke off; nothing was kept") from cause
+        yield chunk

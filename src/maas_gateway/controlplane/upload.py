@@ -127,8 +127,12 @@ class Upload:
         return None
 
     async def _model(self, principal: Principal, name: str) -> Model:
-        async with self._acting.database.write(principal.tenant) as session:
-            return await store.ensure_model(session, name, self._acting.clock.now())
+        while True:
+            try:
+                async with self._acting.database.write(principal.tenant) as session:
+                    return await store.ensure_model(session, name, self._acting.clock.now())
+            except Conflict:  # another process has made it meanwhile: it is found now
+                continue
 
     def _version(  # noqa: PLR0917  the parts of one value, in the order in which they came about
         self,

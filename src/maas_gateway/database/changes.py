@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from maas_gateway.clock import Clock
 from maas_gateway.database.engine import Database
 
 
@@ -17,15 +18,18 @@ class Changes:
 
     Args:
         databases: whose counters.
+        clock: what time it is.
         pause_s: how long to wait between two looks.
     """
 
-    def __init__(self, databases: Sequence[Database], *, pause_s: float = 0.25) -> None:
+    def __init__(self, databases: Sequence[Database], clock: Clock, *, pause_s: float = 0.25) -> None:
         self._databases = databases
         self._pause_s = pause_s
         self._listeners: dict[str, list[Callable[[], None]]] = defaultdict(list)
         self._seen: dict[tuple[int, str], int] = {}
         self._looking = asyncio.Lock()
+        self._looked_at_s = clock.monotonic_s()
+        self._clock = clock
 
     def listen(self, topic: str, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever `topic` may have changed."""
@@ -39,11 +43,17 @@ class Changes:
     async def look(self) -> None:
         """Ask for the counters now and tell listeners what changed since the last look."""
         async with self._looking:
+            began_s = self._clock.monotonic_s()
             for number, database in enumerate(self._databases):
                 for topic, counter in (await database.counters()).items():
                     if self._seen.get((number, topic)) != counter:
                         self._seen[number, topic] = counter
                         self.announce(topic)
+            self._looked_at_s = began_s
+
+    def age_s(self) -> float:
+        """Return for how many seconds nothing of other processes could have been noticed."""
+        return self._clock.monotonic_s() - self._looked_at_s
 
     async def run(self) -> None:
         """Look again and again until cancelled."""

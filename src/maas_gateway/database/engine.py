@@ -91,12 +91,8 @@ class Database:
     async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
         try:
             return await stack.enter_async_context(self.engine.connect())
-        except (OSError, PoolTimeout) as cause:
+        except (OSError, PoolTimeout, DBAPIError) as cause:  # whatever keeps it from being opened
             raise Unavailable(_NO_ANSWER) from cause
-        except DBAPIError as cause:
-            if _is_outage(cause):
-                raise Unavailable(_NO_ANSWER) from cause
-            raise
 
 
 def _engine(url: str, *, overwrites_deleted: bool, pool_size: int) -> AsyncEngine:

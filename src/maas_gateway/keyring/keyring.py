@@ -7,6 +7,7 @@ Private bytes do not leave this room: others get a `Signer`, or have data keys w
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 
 from maas_gateway.clock import Clock
@@ -57,10 +58,11 @@ class Keyring:
         self._locks: dict[RingId, asyncio.Lock] = {}
 
     async def ensure(self, tenant: TenantId, purpose: Purpose) -> None:
-        """Give a ring its first version, primary, unless it has one."""
-        async with self.database.write(tenant) as session:
-            if not await store.ring(session, purpose):
-                await store.add(session, await self._new_version(tenant, purpose, 1, KeyState.PRIMARY))
+        """Give a ring its first version, primary, unless it has one, or gets one from another process meanwhile."""
+        with contextlib.suppress(Conflict):
+            async with self.database.write(tenant) as session:
+                if not await store.ring(session, purpose):
+                    await store.add(session, await self._new_version(tenant, purpose, 1, KeyState.PRIMARY))
 
     async def versions(self, tenant: TenantId, purpose: Purpose) -> tuple[KeyVersion, ...]:
         """Return a ring's versions by number, as stored now."""

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from builders.gateways import SQLITE
 from maas_gateway.accounts.tables import ROLE_BINDINGS, USERS
+from maas_gateway.clock import SystemClock
 from maas_gateway.database.changes import Changes
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
@@ -256,7 +257,7 @@ async def test_first_changes_of_a_topic_at_once_are_all_counted(tmp_path: Path, 
 
 
 async def test_listeners_hear_of_their_topic_and_of_nothing_twice(database: Database) -> None:
-    changes, heard = Changes([database]), list[str]()
+    changes, heard = Changes([database], SystemClock()), list[str]()
     changes.listen("accounts", lambda: heard.append("accounts"))
     changes.listen("registry", lambda: heard.append("registry"))
     await changes.look()
@@ -272,7 +273,7 @@ async def test_listeners_hear_of_their_topic_and_of_nothing_twice(database: Data
 async def test_change_of_another_process_is_heard_within_a_second(tmp_path: Path, database_url: str) -> None:
     async with migrated(tmp_path, database_url) as here, migrated(tmp_path, database_url) as there:
         heard = asyncio.Event()
-        changes = Changes([here])
+        changes = Changes([here], SystemClock())
         changes.listen("accounts", heard.set)
         following = asyncio.create_task(changes.run())
         await asyncio.sleep(0.05)
