@@ -55,7 +55,9 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     yield from _fresh_database(postgres)
 
 
-@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres", marks=pytest.mark.postgres)]
+)
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """What `running_gateway` takes as its database: each engine in turn."""
     if request.param == SQLITE:

@@ -600,3 +600,14 @@ async def test_journey_leaves_no_secret_in_any_log_line(
     assert "model_loaded" in text
     for secret in [*secrets, "hunter2"]:
         assert secret not in text
+
+
+async def test_signing_in_leaves_a_record_in_the_tenants_own_chain(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world:
+        owner = await world.tenant("acme")
+        answer = await world.http.post("/oauth/token", data=owner.form())
+        headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
+        events = (await world.http.get("/admin/v1/audit/events", headers=headers)).json()["events"]
+        issued = [event for event in events if event["kind"] == "token.issued"]
+        assert [(event["actor"], event["thing"]) for event in issued] == [("owner@acme", "grant password")]
+        assert answer.json()["access_token"] not in str(events)

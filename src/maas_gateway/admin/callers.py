@@ -79,7 +79,7 @@ async def _on_gateway_error(request: Request, error: Exception) -> Response:
     record = refusal(found, principal, what)
     if record is not None:
         try:
-            await gateway_of(request).audit.refused_now(*record)
+            await gateway_of(request).audit.write_now(*record)
         except Exception:  # noqa: BLE001  the outermost frame of a door; the record waits and is tried again
             structlog.get_logger().exception("audit_delayed")
     return _problem(request, found)

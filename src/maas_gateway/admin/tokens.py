@@ -108,6 +108,8 @@ async def token(request: Request, gateway: Gate) -> Response:
             headers["WWW-Authenticate"] = 'Basic realm="maas-gateway"'
         body = {"error": refusal.code, "error_description": refusal.description}
         return JSONResponse(body, refusal.status, headers=headers)
+    signed_in = AuditEvent("token.issued", issued.principal.name, f"grant {form['grant_type']}")
+    await gateway.audit.write_now(issued.principal.tenant, signed_in)
     answer = TokenAnswer(access_token=issued.token, token_type=_BEARER, expires_in=issued.life_s, scope=issued.scope)
     return JSONResponse(answer.model_dump(), headers=_NO_STORE)
 
@@ -197,4 +199,4 @@ def _basic(request: Request) -> tuple[str, str] | None:
 async def _record(gateway: Gateway, reason: str, form: dict[str, str]) -> None:
     grant = form.get("grant_type")
     what = f"grant {grant}" if grant in _GRANTS else "no grant"
-    await gateway.audit.refused_now(PLATFORM, AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason))
+    await gateway.audit.write_now(PLATFORM, AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason))

@@ -1,8 +1,8 @@
-"""Writing down: acts in their own transaction, refusals in groups.
+"""Writing down: acts in their own transaction, refusals and sign-ins in groups.
 
-Rules: an act's record commits or fails together with the act; a refusal has no act, so it is put
-in a bounded queue and written soon after, equal refusals of one flush as one record with their
-number; the caller of a management act waits until its refusal is written, the caller of a
+Rules: an act's record commits or fails together with the act; a refusal and a sign-in change
+nothing, so they are put in a bounded queue and written soon after, equal ones of one flush as one
+record with their number; who manages or signs in waits until it is written, the caller of a
 prediction does not. What could not be written waits and is tried again. When the queue is full,
 further refusals of a kind share one record of `several`, with their number: none goes uncounted.
 """
@@ -49,8 +49,8 @@ class AuditLog:
         (record,) = await self._write(session, [_clipped(event)])
         return record
 
-    def refused(self, tenant: TenantId, event: AuditEvent) -> None:
-        """Have a refusal written soon."""
+    def write_soon(self, tenant: TenantId, event: AuditEvent) -> None:
+        """Have what has no transaction of its own written soon."""
         event = _clipped(event)
         if _key(tenant, event) not in self._waiting and len(self._waiting) >= _MAX_WAITING:
             self._on_lost(event.n_times)
@@ -60,9 +60,9 @@ class AuditLog:
         self._waiting[key] = event if found is None else replace(found, n_times=found.n_times + event.n_times)
         self._wake.set()
 
-    async def refused_now(self, tenant: TenantId, event: AuditEvent) -> None:
-        """Have a refusal written, and wait until it is."""
-        self.refused(tenant, event)
+    async def write_now(self, tenant: TenantId, event: AuditEvent) -> None:
+        """Have it written, and wait until it is."""
+        self.write_soon(tenant, event)
         await self.flush()
 
     async def flush(self) -> None:
@@ -83,7 +83,7 @@ class AuditLog:
             finally:
                 for tenant, events in by_tenant.items():
                     for event in events:
-                        self.refused(tenant, event)
+                        self.write_soon(tenant, event)
 
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Write waiting refusals until cancelled, a few times a second at most."""

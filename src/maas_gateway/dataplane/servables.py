@@ -172,7 +172,7 @@ class Servables:
             self._log.critical("integrity_alarm", reason=failure.detail, **name)
             thing = f"model {version.model}/versions/{version.version}"
             event = AuditEvent("model.integrity", "gateway", thing, Outcome.ALARM, failure.slug)
-            self._audit.refused(version.tenant, event)
+            self._audit.write_soon(version.tenant, event)
         except GatewayError as failure:
             slot.failure = failure
             slot.retry_at_s = self._clock.monotonic_s() + _RETRY_S

@@ -101,7 +101,7 @@ class Door:
         await exchange.answer(self._dialect.status(error), body, headers_of(error))
         record = refusal(error, principal, f"{exchange.method} {exchange.path}" if principal else self._name)
         if record is not None:
-            self._audit.refused(*record)
+            self._audit.write_soon(*record)
 
     async def _fail(self, exchange: Exchange) -> None:
         self._log.exception("request_failed", request_id=exchange.request_id, door=self._name)

@@ -138,9 +138,9 @@ async def test_equal_refusals_of_one_flush_are_one_record_with_their_number(tmp_
     async with migrated(tmp_path, database_url) as database:
         log = AuditLog(database, SystemClock())
         for _ in range(5):
-            log.refused(TENANT, refusal())
-        log.refused(TENANT, refusal(reason="not-found"))
-        log.refused(OTHER, refusal())
+            log.write_soon(TENANT, refusal())
+        log.write_soon(TENANT, refusal(reason="not-found"))
+        log.write_soon(OTHER, refusal())
         await log.flush()
         assert [(r.event.reason, r.event.n_times) for r in await chain(database)] == [
             ("permission-denied", 5),
@@ -154,7 +154,7 @@ async def test_equal_refusals_of_one_flush_are_one_record_with_their_number(tmp_
 async def test_crowd_of_refused_callers_is_counted_whole_in_few_records(tmp_path: Path, database_url: str) -> None:
     async with migrated(tmp_path, database_url) as database:
         log = AuditLog(database, SystemClock())
-        await asyncio.gather(*[log.refused_now(TENANT, refusal()) for _ in range(500)])
+        await asyncio.gather(*[log.write_now(TENANT, refusal()) for _ in range(500)])
         found = await chain(database)
         assert sum(record.event.n_times for record in found) == 500
         assert len(found) <= 5
@@ -166,7 +166,7 @@ async def test_thousands_of_different_refusals_stay_within_bounds_and_none_goes_
         lost: list[int] = []
         log = AuditLog(database, SystemClock(), lost.append)
         for number in range(20_000):
-            log.refused(TENANT, refusal(f"GET /models/{number}"))
+            log.write_soon(TENANT, refusal(f"GET /models/{number}"))
         assert len(log._waiting) <= 1_001
         await log.flush()
         found = await chain(database)
@@ -183,7 +183,7 @@ async def test_refusal_that_cannot_be_written_waits_and_is_written_later(tmp_pat
         log = AuditLog(away, SystemClock())
         for _ in range(3):
             with pytest.raises(Unavailable):
-                await log.refused_now(TENANT, refusal())
+                await log.write_now(TENANT, refusal())
         log._database = database  # it is back
         await log.flush()
         assert [record.event.n_times for record in await chain(database)] == [3]
@@ -203,7 +203,7 @@ async def test_whatever_a_caller_names_can_be_recorded(tmp_path: Path, database_
     async with migrated(tmp_path, database_url) as database:
         log = AuditLog(database, SystemClock())
         for thing in MADE_UP.values():
-            await log.refused_now(TENANT, AuditEvent("request.refused", thing, thing, Outcome.REFUSED, "not-found"))
+            await log.write_now(TENANT, AuditEvent("request.refused", thing, thing, Outcome.REFUSED, "not-found"))
             async with database.write(TENANT) as session:
                 await log.record(session, act(thing))
         found = await chain(database)
@@ -215,7 +215,7 @@ async def test_background_writes_what_waits(tmp_path: Path) -> None:
     async with migrated(tmp_path, SQLITE) as database:
         log = AuditLog(database, SystemClock())
         running = asyncio.create_task(log.run())
-        log.refused(TENANT, refusal())
+        log.write_soon(TENANT, refusal())
         for _ in range(100):
             await asyncio.sleep(0.02)
             if await chain(database):
