@@ -108,8 +108,9 @@ def put_on(port: int, request: Request, *, n_clients: int, duration_s: int, fold
     if line is None:
         raise PartFailed(f"the load generator failed: {(done.stderr or done.stdout).strip()[-200:]}")
     found = json.loads(line.removeprefix(_MARK))
-    if found.pop("n_failed") or not found["n_requests"]:
-        raise PartFailed(f"{address} answered something else than 200, or not at all")
+    n_failed = found.pop("n_failed")
+    if n_failed or not found["n_requests"]:
+        raise PartFailed(f"{address}: {found['n_requests']} answers to {n_clients} clients, {n_failed} failures")
     return Answered(**found)
 
 

@@ -25,6 +25,7 @@ CLIENTS: Final = (1, 32)
 
 _PACKAGES: Final = ("flask>=3.1,<4", "waitress>=3,<4")
 _INSTALL_S: Final = 180
+_WARM_UP_REQUESTS: Final = 10
 
 
 def measure(place: Place, folder: Path, environment: Path) -> list[Comparison]:
@@ -45,7 +46,8 @@ def measure(place: Place, folder: Path, environment: Path) -> list[Comparison]:
         body = body_of(place)
         requests = {"gateway": Request(PATH, body, token(ours, place)), "flask": Request("/predict", body)}
         for name, server in servers.items():
-            check_answer(server, requests[name], place.expected)
+            for _ in range(_WARM_UP_REQUESTS):  # Keras traces at the first calls, for seconds
+                check_answer(server, requests[name], place.expected)
         for number in range(ROUNDS):
             for n_clients in CLIENTS:
                 for name in ("gateway", "flask") if number % 2 else ("flask", "gateway"):

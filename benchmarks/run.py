@@ -10,10 +10,12 @@ load generator on another; all traffic stays on loopback; everything that is mad
 """
 
 import argparse
+import fcntl
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -39,15 +41,28 @@ def main() -> int:
     parts = asked.parts or PARTS
 
     BENCH.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=BENCH))
-    try:
-        comparisons, failures = _measured(parts, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _alone():
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=BENCH))
+        try:
+            comparisons, failures = _measured(parts, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     print_report(comparisons, failures)
     write_results(BENCH / "results.json", comparisons, failures)
     is_missed = any(comparison.verdict == "missed" for comparison in comparisons)
     return 1 if failures or (asked.strict and is_missed) else 0
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other run of this checkout measures: two at once would measure each other."""
+    with (BENCH / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another run is measuring; waiting for it to end …", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _measured(parts: list[str] | tuple[str, ...], folder: Path) -> tuple[list[Comparison], dict[str, str]]:

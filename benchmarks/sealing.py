@@ -113,7 +113,7 @@ class _Subject:
         began_s = time.process_time()
         with self._blobs.open(self._name) as source:
             opener = ArtifactOpener(self._data_key, self._header, self._header.context(), source)
-            memory = MemoryFile(opener.size_bytes).fill(opener.open_into)
+            memory = MemoryFile(opener.size_bytes).fill(opener.open_each)
         took_s = time.process_time() - began_s
         with memory:
             assert os.pread(memory.descriptor, BLOCK_BYTES, N_BYTES - BLOCK_BYTES) == self._plain[-BLOCK_BYTES:]

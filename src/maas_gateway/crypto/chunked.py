@@ -19,6 +19,7 @@ carries no version byte: it is always a part of a container that does (`envelope
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -170,7 +171,7 @@ class StreamOpener:
     """Opens one sealed stream from a source, whole or in parts.
 
     Every byte that it gives out belongs to a segment that verified. `open_into` gives out all or
-    nothing; `read_at` first verifies the last segment, so that a stream that was cut is noticed before
+    nothing, `open_each` from the start until something is wrong; `read_at` first verifies the last segment, so that a stream that was cut is noticed before
     any part of it is used (the age specification's rule for seeking from the end), but says nothing
     of segments that were not asked for. For one thread at a time.
     """
@@ -219,6 +220,23 @@ class StreamOpener:
         finally:
             if not is_open:
                 _wipe(target[:end])
+
+    def open_each(self, take: Callable[[memoryview], None]) -> None:
+        """Hand out the whole stream from the start, a verified segment at a time.
+
+        Args:
+            take: called with up to 1 MiB of plaintext, which is gone when it returns. What it took
+                is to be thrown away if this raises: the stream may have been cut.
+
+        Raises:
+            CiphertextRejected: a segment does not verify; nothing of it was handed out.
+        """
+        try:
+            for index in range(self._n_segments):
+                take(self._segment(index))
+        finally:
+            _wipe(self._cached)
+            self._cached_index = None
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return up to `n_bytes` bytes from `offset` on: fewer only at the end, as `pread` does.

@@ -20,6 +20,7 @@ a wrapped key opens no artifact but its own. Length and digest stand in the sign
 import hmac
 import struct
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NoReturn, Self, SupportsIndex, final
 
@@ -297,6 +298,14 @@ class ArtifactOpener:
             ValueError: the target has another size or form.
         """
         self._stream.open_into(target)
+
+    def open_each(self, take: Callable[[memoryview], None]) -> None:
+        """Hand out the whole body, a verified segment at a time; see `StreamOpener.open_each`.
+
+        Raises:
+            CiphertextRejected: a segment does not verify; what was taken before is to be thrown away.
+        """
+        self._stream.open_each(take)
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return up to `n_bytes` bytes from `offset` on; see `StreamOpener.read_at`.

@@ -38,6 +38,7 @@ class Reconciler:
         self._clock = clock
         self._spawn = spawn
         self._published: dict[Key, Model] = {}
+        self._latest: dict[Key, ModelVersion | None] = {}
         self._wanted: dict[Key, Model] = {}
         self._applying: dict[Key, asyncio.Event] = {}
         self._generation = 1
@@ -59,6 +60,8 @@ class Reconciler:
 
     def find(self, tenant: TenantId, ref: ModelRef) -> ModelVersion | None:
         """Return the serving version that `ref` means, or None; never waits."""
+        if ref.version is None and ref.label is None:
+            return self._latest.get((tenant, ref.name))
         model = self._published.get((tenant, ref.name))
         return None if model is None else _meant(model, ref)
 
@@ -123,6 +126,7 @@ class Reconciler:
             for key in [key for key in self._wanted if key not in found]:
                 gone = self._wanted.pop(key)
                 self._published.pop(key, None)
+                self._latest.pop(key, None)
                 self._servables.keep_only(gone.model_id, frozenset())
             for key, model in found.items():
                 if self._wanted.get(key) != model:
@@ -165,6 +169,7 @@ class Reconciler:
     def _publish(self, key: Key, model: Model) -> None:
         before = self._published.get(key)
         self._published[key] = model
+        self._latest[key] = max(_serving(model), key=lambda version: version.version, default=None)
         if before is not None:
             self._servables.keep_only(model.model_id, frozenset(v.version for v in _serving(model)))
 
@@ -175,10 +180,6 @@ def _serving(model: Model) -> list[ModelVersion]:
 
 def _meant(model: Model, ref: ModelRef) -> ModelVersion | None:
     wanted = ref.version if ref.label is None else model.labels.get(ref.label)
-    if wanted is None:
-        if ref.label is not None:
-            return None
-        return max(_serving(model), key=lambda version: version.version, default=None)
     return next((version for version in _serving(model) if version.version == wanted), None)
 
 

@@ -104,7 +104,7 @@ class Artifacts:
     def _read(self, header: ArtifactHeader, data_key: DataKey, context: bytes) -> MemoryFile:
         with self._blobs.open(str(header.artifact_id)) as source:
             opener = ArtifactOpener(data_key, header, context, source)
-            return MemoryFile(opener.size_bytes).fill(opener.open_into)
+            return MemoryFile(opener.size_bytes).fill(opener.open_each)
 
 
 def _header(place: Place, role: ArtifactRole, artifact: ArtifactId) -> ArtifactHeader:
