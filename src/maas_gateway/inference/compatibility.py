@@ -13,6 +13,8 @@ Rules:
 
 from typing import NamedTuple
 
+import numpy as np
+
 from maas_gateway.errors import SignatureMismatch
 from maas_gateway.identifiers import TenantId
 from maas_gateway.tensors.inference import InferenceRequest
@@ -28,7 +30,7 @@ class BatchKey(NamedTuple):
     """
 
     tenant: TenantId
-    form: tuple[tuple[str, tuple[int, ...]], ...]
+    form: tuple[tuple[np.dtype, tuple[int, ...]], ...]
 
 
 def has_rows(signature: ModelSignature) -> bool:
@@ -39,7 +41,7 @@ def has_rows(signature: ModelSignature) -> bool:
 
 def key_of(request: InferenceRequest, tenant: TenantId) -> BatchKey:
     """Return what a request shares with those it may be batched with."""
-    form = tuple([(tensor.array.dtype.str, tensor.array.shape[1:]) for tensor in request.inputs])
+    form = tuple([(tensor.array.dtype, tensor.array.shape[1:]) for tensor in request.inputs])
     return BatchKey(tenant, form)
 
 
