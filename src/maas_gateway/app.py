@@ -97,7 +97,7 @@ class GatewayApp(FastAPI):
             self._open_inference = OpenInferenceRoutes(
                 _door("open_inference", OpenInferenceDialect(), gateway), gateway.predict, gateway.describe, limits
             )
-            # What is here now stays: without this a full collection walks all of it, 0.17 s every 14,000 predictions.
+            # What is here now stays: without this a full collection walks all of it (0.17 s, twice in 12,800 predictions).
             gc.collect()
             gc.freeze()
             try:
