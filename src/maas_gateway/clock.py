@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Return the time of day, aware, in UTC."""
         ...
 
+    def unix_s(self) -> float:
+        """Return the time of day in seconds since the epoch."""
+        ...
+
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""
         ...
@@ -26,6 +30,10 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the time of day, aware, in UTC."""
         return datetime.now(UTC)  # noqa: TID251  the one place that asks the machine
+
+    def unix_s(self) -> float:
+        """Return the time of day in seconds since the epoch."""
+        return time.time()  # noqa: TID251  the one place that asks the machine
 
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""

@@ -151,7 +151,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         tasks.loop("resume", _every(LEASE.total_seconds() / 2, rotate.resume))
         tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, ground.artifacts)))
         yield Gateway(
-            authenticator=Authenticator(identity.tokens, identity.standings),
+            authenticator=identity.authenticator,
             sign_in=SignIn(acting.database, identity.passwords, identity.tokens, identity.standings),
             jwks=identity.jwks,
             predict=Predict(reconciler, servables),
@@ -189,6 +189,7 @@ class _Identity:
     jwks: JWKSet
     tokens: Tokens
     standings: Standings
+    authenticator: Authenticator
     passwords: Passwords
 
 
@@ -219,17 +220,18 @@ def _identity(ground: _Ground) -> _Identity:
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
-    ground.changes.listen(tenants.TOPIC, standings.forget)
-    ground.changes.listen(keys.TOPIC, tokens.forget)
+    authenticator = Authenticator(tokens, standings, clock)
+    ground.changes.listen(tenants.TOPIC, authenticator.forget_standings)
+    ground.changes.listen(keys.TOPIC, authenticator.forget_keys)
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
-    return _Identity(jwks, tokens, standings, passwords)
+    return _Identity(jwks, tokens, standings, authenticator, passwords)
 
 
 async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
     """Ask the database again who may act, if for some seconds it could not tell what has changed."""
     if ground.changes.age_s() > _MAX_STANDING_AGE_S:
-        identity.standings.forget()
+        identity.authenticator.forget_standings()
 
 
 def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:

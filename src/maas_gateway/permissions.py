@@ -37,6 +37,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     AUDIT_EXPORT = "audit:export"
 
+    __hash__ = str.__hash__  # an enumeration's own is Python code, and every request asks for several
+
     @property
     def resource(self) -> str:
         """The part before the colon."""

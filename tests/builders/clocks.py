@@ -14,5 +14,8 @@ class ShiftedClock(SystemClock):
     def now(self) -> datetime:
         return super().now() + timedelta(seconds=self.ahead_s)
 
+    def unix_s(self) -> float:
+        return super().unix_s() + self.ahead_s
+
     def monotonic_s(self) -> float:
         return super().monotonic_s() + self.ahead_s

@@ -158,7 +158,7 @@ def test_no_process_of_a_serving_gateway_loads_tensorflow_or_may_dump_core(demo_
                 assert core.split()[4:6] == ["0", "0"]
         port = int(served.url.rpartition(":")[2]) + 1_000
         counted = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
-        assert 'maas_requests_total{door="tf_serving",status="200"} 8.0' in counted
+        assert 'maas_request_duration_seconds_count{door="tf_serving",status="200"} 8.0' in counted
 
 
 def test_a_running_request_is_answered_before_a_terminated_gateway_stops(demo_dir: Path) -> None:

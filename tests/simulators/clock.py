@@ -13,6 +13,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self.at
 
+    def unix_s(self) -> float:
+        return self.at.timestamp()
+
     def monotonic_s(self) -> float:
         return self.monotonic
 

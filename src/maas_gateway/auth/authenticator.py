@@ -1,24 +1,36 @@
-"""From a token to a principal: what the token says, cut down to what is bound now."""
+"""From a token to a principal: what the token says, cut down to what is bound now.
 
-from dataclasses import replace
+Rules: a decision is kept until the token expires or anything about keys, tenants or accounts changes.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
+from maas_gateway.auth.memory import Memory
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import Tokens, VerifiedToken
+from maas_gateway.clock import Clock
 from maas_gateway.errors import CredentialRevoked
 from maas_gateway.principal import Principal
 
 MAX_KEPT: Final = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    until_s: float
+
+
 class Authenticator:
     """Decides who a bearer of a token is."""
 
-    def __init__(self, tokens: Tokens, standings: Standings) -> None:
+    def __init__(self, tokens: Tokens, standings: Standings, clock: Clock) -> None:
         self._tokens = tokens
         self._standings = standings
-        self._kept: dict[VerifiedToken, Principal] = {}
-        self._generation = -1
+        self._clock = clock
+        self._known: Memory[str, _Known] = Memory(MAX_KEPT)
 
     async def principal(self, token: str) -> Principal:
         """Return the caller who bears `token`.
@@ -28,23 +40,28 @@ class Authenticator:
             TokenExpired: its life is over.
             CredentialRevoked: its subject may not act any more.
         """
+        known = self._known.get(token)
+        if known is None or known.until_s <= self._clock.unix_s():
+            self._known.drop(token)
+            known = await self._known.find(token, partial(self._find_out, token))
+        return known.principal
+
+    def forget_keys(self) -> None:
+        """Verify every token anew, because a key may have been retired."""
+        self._tokens.forget()
+        self._known.forget()
+
+    def forget_standings(self) -> None:
+        """Ask the database again who may do what."""
+        self._standings.forget()
+        self._known.forget()
+
+    async def _find_out(self, token: str) -> _Known:
         verified = await self._tokens.verify(token)
-        if self._generation != self._standings.generation:
-            self._kept.clear()
-            self._generation = self._standings.generation
-        kept = self._kept.get(verified)
-        if kept is not None:
-            return kept
-        generation = self._generation
         standing = await self._standings.principal(verified.tenant, verified.subject)
         if standing is None:
             raise CredentialRevoked("the account may not act any more")
-        principal = _within(standing, verified)
-        if generation == self._standings.generation:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[verified] = principal
-        return principal
+        return _Known(_within(standing, verified), verified.expires_at + self._tokens.rules.skew_s)
 
 
 def _within(standing: Principal, verified: VerifiedToken) -> Principal:

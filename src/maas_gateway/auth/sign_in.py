@@ -84,7 +84,7 @@ class SignIn:
         token = await self._tokens.issue(
             principal.tenant, principal.subject, client_id=client_id, scope=frozenset(granted)
         )
-        return IssuedToken(token, self._tokens.life_s, " ".join(sorted(granted)), principal)
+        return IssuedToken(token, self._tokens.rules.life_s, " ".join(sorted(granted)), principal)
 
 
 def _permissions(scope: str) -> frozenset[Permission]:

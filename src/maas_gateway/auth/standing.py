@@ -4,10 +4,12 @@ Rules: never trusted from a token; kept in memory only until anything about tena
 changes, which this process notices at once for its own acts and by the change counter for others'.
 """
 
+from functools import partial
 from typing import Final
 
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.auth import store
+from maas_gateway.auth.memory import Memory
 from maas_gateway.database.engine import Database
 from maas_gateway.identifiers import SubjectId, TenantId
 from maas_gateway.permissions import Permission
@@ -22,34 +24,19 @@ class Standings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: dict[tuple[TenantId, SubjectId], Principal] = {}
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """Raised whenever anything may have changed; a `Principal` of an older one is worth nothing."""
-        return self._generation
+        self._kept: Memory[tuple[TenantId, SubjectId], Principal | None] = Memory(MAX_KEPT)
 
     def forget(self) -> None:
         """Ask the database again from now on."""
-        self._kept.clear()
-        self._generation += 1
+        self._kept.forget()
 
     async def principal(self, tenant: TenantId, subject: SubjectId) -> Principal | None:
         """Return the subject with all that its bindings permit, or None where it may not act."""
-        kept = self._kept.get((tenant, subject))
-        if kept is not None:
-            return kept
-        generation = self._generation
+        return await self._kept.find((tenant, subject), partial(self._ask, tenant, subject))
+
+    async def _ask(self, tenant: TenantId, subject: SubjectId) -> Principal | None:
         found = await store.account(self._database, tenant, subject)
-        if found is None:
-            return None
-        principal = _principal(found)
-        if generation == self._generation:  # else it may be out of date already
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[tenant, subject] = principal
-        return principal
+        return None if found is None else _principal(found)
 
 
 def _principal(found: store.Account) -> Principal:

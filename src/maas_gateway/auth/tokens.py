@@ -10,12 +10,12 @@ Source: RFC 9068 (profile), RFC 8725 (sections 3.1, 3.9 to 3.12), RFC 7515, RFC 
 """
 
 import base64
-import hashlib
 import json
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from jose.backends.base import Key
 from jose.exceptions import ExpiredSignatureError
 
 from maas_gateway.auth.jwks import ALGORITHM, JWKSet
+from maas_gateway.auth.memory import Memory
 from maas_gateway.clock import Clock
 from maas_gateway.crypto.signatures import Signer
 from maas_gateway.errors import TokenExpired, TokenInvalid
@@ -44,9 +45,9 @@ _TIMES: Final = ("exp", "nbf", "iat")
 _OPTIONS: Final = {f"require_{claim}": True for claim in ("aud", "exp", "nbf", "iat", "iss", "sub", "jti")}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a token says, once it is known to be ours; equal only to itself, for the speed of its hash.
+    """What a token says, once it is known to be ours.
 
     Attributes:
         tenant: the subject's tenant.
@@ -97,18 +98,17 @@ class Tokens:
         self._jwks = jwks
         self._rules = rules
         self._clock = clock
-        self._remembered: dict[bytes, VerifiedToken] = {}
-        self._generation = 0
+        self._remembered: Memory[str, VerifiedToken] = Memory(MAX_REMEMBERED)
 
     @property
-    def life_s(self) -> int:
-        """How long a token lives, in seconds."""
-        return self._rules.life_s
+    def rules(self) -> TokenRules:
+        """What makes a token ours."""
+        return self._rules
 
     async def issue(self, tenant: TenantId, subject: SubjectId, *, client_id: str, scope: frozenset[Permission]) -> str:
         """Return a signed access token for a subject that has proved who it is."""
         signer = await self._keyring.signer()
-        now = int(self._clock.now().timestamp())
+        now = int(self._clock.unix_s())
         claims = {
             "iss": self._rules.issuer,
             "aud": self._rules.audience,
@@ -131,27 +131,15 @@ class Tokens:
             TokenInvalid: it is not one of ours, or was altered.
             TokenExpired: its life is over.
         """
-        digest = hashlib.sha256(token.encode(errors="replace")).digest()
-        known = self._remembered.get(digest)
-        if known is None:
-            generation = self._generation
-            known = await self._verify(token)
-            if generation == self._generation:  # else its key may have been retired meanwhile
-                self._remember(digest, known)
-        if known.expires_at + self._rules.skew_s <= self._clock.now().timestamp():
-            self._remembered.pop(digest, None)
+        known = await self._remembered.find(token, partial(self._verify, token))
+        if known.expires_at + self._rules.skew_s <= self._clock.unix_s():
+            self._remembered.drop(token)
             raise TokenExpired("the token has expired")
         return known
 
     def forget(self) -> None:
         """Verify every token anew, because a key may have been retired."""
-        self._remembered.clear()
-        self._generation += 1
-
-    def _remember(self, digest: bytes, verified: VerifiedToken) -> None:
-        if len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.pop(next(iter(self._remembered)))
-        self._remembered[digest] = verified
+        self._remembered.forget()
 
     async def _verify(self, token: str) -> VerifiedToken:
         if len(token) > MAX_TOKEN_BYTES or not _SHAPE.fullmatch(token):
@@ -182,7 +170,7 @@ class Tokens:
             raise TokenInvalid("the token's claims are not those of an access token")
         if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFE_S:
             raise TokenInvalid("the token's life is not one that this gateway gives")
-        if claims["iat"] > self._clock.now().timestamp() + self._rules.skew_s:
+        if claims["iat"] > self._clock.unix_s() + self._rules.skew_s:
             raise TokenInvalid("the token is from the future")
 
     def _decode(self, token: str, key: Key) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.cli.configuration import configured, hand_down
+from maas_gateway.cli.transport import JoiningProtocol
 from maas_gateway.confinement.limits import harden_process
 from maas_gateway.gateway import prepare
 from maas_gateway.settings import Settings
@@ -55,7 +56,7 @@ def serve_prepared(config: Path | None, settings: Settings) -> None:
         port=settings.http.port,
         workers=None if is_alone else settings.http.workers,
         loop="uvloop",
-        http="httptools",
+        http=JoiningProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -20,17 +20,20 @@ from maas_gateway.identifiers import TenantId
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import FREE, ModelSignature
 
+Form = tuple[tuple[np.dtype, tuple[int, ...]], ...]
+"""Datatype and dimensions after the first, for each input in the signature's order."""
+
 
 class BatchKey(NamedTuple):
     """Equal for requests that may share a batch; a tuple, for the speed of its hash.
 
     Attributes:
         tenant: whose request it is.
-        form: datatype and dimensions after the first, for each input in the signature's order.
+        form: of its inputs.
     """
 
     tenant: TenantId
-    form: tuple[tuple[np.dtype, tuple[int, ...]], ...]
+    form: Form
 
 
 def has_rows(signature: ModelSignature) -> bool:
@@ -41,8 +44,7 @@ def has_rows(signature: ModelSignature) -> bool:
 
 def key_of(request: InferenceRequest, tenant: TenantId) -> BatchKey:
     """Return what a request shares with those it may be batched with."""
-    form = tuple([(tensor.array.dtype, tensor.array.shape[1:]) for tensor in request.inputs])
-    return BatchKey(tenant, form)
+    return BatchKey(tenant, tuple([(tensor.array.dtype, tensor.array.shape[1:]) for tensor in request.inputs]))
 
 
 def check_rows(request: InferenceRequest) -> None:

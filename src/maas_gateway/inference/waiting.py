@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from maas_gateway.clock import Deadline
 from maas_gateway.identifiers import TenantId
 from maas_gateway.inference.batch import Arrays
-from maas_gateway.inference.compatibility import BatchKey
+from maas_gateway.inference.compatibility import BatchKey, Form
 from maas_gateway.tensors.inference import InferenceRequest
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: made for each request, in a third of the time
 class Waiting:
-    """One request in line or in the running batch; equal only to itself.
+    """One request in line or in the running batch; equal only to itself, not to be changed.
 
     Attributes:
         request: what is asked.
@@ -66,7 +66,7 @@ class Queue:
     def __iter__(self) -> Iterator[Waiting]:
         """Go over all who wait; the queue must not change meanwhile."""
         for lines in self._tenants.values():
-            for line in lines.by_key.values():
+            for line in lines.by_form.values():
                 yield from line
 
     def put(self, waiting: Waiting) -> Waiting | None:
@@ -75,12 +75,13 @@ class Queue:
         Returns:
             The one that has no place: the newcomer, or another that had to leave; None if all have.
         """
-        refused = self._make_room(waiting.key.tenant) if self._length >= self._max_length else None
+        tenant = waiting.key.tenant
+        refused = self._make_room(tenant) if self._length >= self._max_length else None
         if self._length >= self._max_length:
             return waiting
-        lines = self._tenants.get(waiting.key.tenant)
+        lines = self._tenants.get(tenant)
         if lines is None:
-            lines = self._tenants[waiting.key.tenant] = _Lines()
+            lines = self._tenants[tenant] = _Lines()
         lines.put(waiting)
         self._length += 1
         return refused
@@ -98,7 +99,7 @@ class Queue:
             tenant, lines = self._tenants.popitem(last=False)
             batch, n_left = lines.take(max_rows)
             self._length -= n_left
-            if lines.by_key:
+            if lines.by_form:
                 self._tenants[tenant] = lines
             if batch:
                 return batch
@@ -110,7 +111,7 @@ class Queue:
         lines = self._tenants.get(tenant)
         if lines is not None and lines.remove(waiting):
             self._length -= 1
-            if not lines.by_key:
+            if not lines.by_form:
                 del self._tenants[tenant]
 
     def _make_room(self, newcomer: TenantId) -> Waiting | None:
@@ -124,27 +125,27 @@ class Queue:
 
 
 class _Lines:
-    """One tenant's lines, by what may share a batch; the first has the next turn."""
+    """One tenant's lines, by the form that may share a batch; the first has the next turn."""
 
-    __slots__ = ("_length", "by_key")
+    __slots__ = ("_length", "by_form")
 
     def __init__(self) -> None:
-        self.by_key: OrderedDict[BatchKey, deque[Waiting]] = OrderedDict()
+        self.by_form: OrderedDict[Form, deque[Waiting]] = OrderedDict()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def put(self, waiting: Waiting) -> None:
-        line = self.by_key.get(waiting.key)
+        line = self.by_form.get(waiting.key.form)
         if line is None:
-            line = self.by_key[waiting.key] = deque()
+            line = self.by_form[waiting.key.form] = deque()
         line.append(waiting)
         self._length += 1
 
     def take(self, max_rows: int) -> tuple[list[Waiting], int]:
         """Return a batch and how many have left: those done already leave with it."""
-        key, line = self.by_key.popitem(last=False)
+        form, line = self.by_form.popitem(last=False)
         batch: list[Waiting] = []
         n_left = n_rows = 0
         while line:
@@ -157,20 +158,20 @@ class _Lines:
             line.popleft()
             n_left += 1
         if line:
-            self.by_key[key] = line
+            self.by_form[form] = line
         self._length -= n_left
         return batch, n_left
 
     def remove(self, waiting: Waiting) -> bool:
-        line = self.by_key.get(waiting.key)
+        line = self.by_form.get(waiting.key.form)
         if line is None or waiting not in line:
             return False
         line.remove(waiting)
         self._length -= 1
         if not line:
-            del self.by_key[waiting.key]
+            del self.by_form[waiting.key.form]
         return True
 
     def newest(self) -> Waiting:
         """Return the last of the longest line."""
-        return max(self.by_key.values(), key=len)[-1]
+        return max(self.by_form.values(), key=len)[-1]

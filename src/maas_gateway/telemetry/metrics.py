@@ -18,13 +18,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "maas_requests", "Requests by door and HTTP status.", ("door", "status"), registry=self.registry
-        )
         self._durations = Histogram(
             "maas_request_duration_seconds",
-            "From the request's head to its answer.",
-            ("door",),
+            "From the request's head to its answer; the count is the number of requests.",
+            ("door", "status"),
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -46,14 +43,7 @@ class Metrics:
         """Count one answered request."""
         kept = self._kept.get((door, status))
         if kept is None:
-            count = self._requests.labels(door, str(status))
-            duration = self._durations.labels(door)
-
-            def kept(took_s: float) -> None:
-                count.inc()
-                duration.observe(took_s)
-
-            self._kept[door, status] = kept
+            kept = self._kept[door, status] = self._durations.labels(door, str(status)).observe
         kept(took_s)
 
 

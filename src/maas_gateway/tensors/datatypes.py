@@ -28,6 +28,8 @@ class Datatype(StrEnum):
     FP64 = "FP64"
     BYTES = "BYTES"
 
+    __hash__ = str.__hash__  # an enumeration's own is Python code, and every tensor asks for several
+
     @property
     def numpy(self) -> np.dtype:
         """The NumPy type of one element; BYTES are Python objects."""

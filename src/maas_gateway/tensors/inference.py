@@ -1,13 +1,12 @@
 """A prediction asked for and its answer, the same for every door."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from maas_gateway.tensors.tensor import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
-    """Checked inputs of one prediction.
+class InferenceRequest(NamedTuple):
+    """Checked inputs of one prediction; a tuple, as `Tensor` is.
 
     Attributes:
         inputs: one tensor for each input of the signature, in the signature's order.
@@ -20,9 +19,8 @@ class InferenceRequest:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceResponse:
-    """The answer of one prediction.
+class InferenceResponse(NamedTuple):
+    """The answer of one prediction; a tuple, as `Tensor` is.
 
     Attributes:
         model: the model's name as the caller named it.

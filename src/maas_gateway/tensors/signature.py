@@ -70,9 +70,11 @@ class ModelSignature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     has_batch: bool = field(init=False, repr=False, compare=False)
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "has_batch", all(spec.shape[:1] == (FREE,) for spec in self.inputs))
+        object.__setattr__(self, "_names", frozenset(spec.name for spec in self.inputs))
 
     def input(self, name: str) -> TensorSpec:
         """Return the input of that name.
@@ -99,14 +101,15 @@ class ModelSignature:
         given = {tensor.name: tensor for tensor in tensors}
         if len(given) != len(tensors):
             raise SignatureMismatch("an input is given twice")
-        for name in given:
-            self.input(name)
+        if given.keys() != self._names:
+            for name in given:
+                self.input(name)
+            missing = next(spec.name for spec in self.inputs if spec.name not in given)
+            raise SignatureMismatch(f"missing input '{missing}'")
         n_rows = 1
         has_batch = self.has_batch
         for position, spec in enumerate(self.inputs):
-            tensor = given.get(spec.name)
-            if tensor is None:
-                raise SignatureMismatch(f"missing input '{spec.name}'")
+            tensor = given[spec.name]
             spec.check(tensor)
             if has_batch:
                 rows = tensor.array.shape[0]

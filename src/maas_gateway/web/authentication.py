@@ -8,12 +8,15 @@ Source: RFC 6750 section 2.1; RFC 7617 (Basic); RFC 9110 section 11.6.2.
 
 import base64
 from collections.abc import Iterable
+from typing import Final
 
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.errors import TokenInvalid, Unauthenticated
 from maas_gateway.principal import Principal
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+_BEARER: Final = b"Bearer "
 
 
 async def authenticate(authenticator: Authenticator, headers: Headers, *, takes_basic: bool) -> Principal:
@@ -36,6 +39,8 @@ def _token(headers: Headers, *, takes_basic: bool) -> str:
         raise Unauthenticated("send a token: Authorization: Bearer <token>", was_sent=False)
     if len(sent) > 1:
         raise TokenInvalid("more than one credential was sent")
+    if sent[0].startswith(_BEARER) and sent[0].isascii():  # as nearly everybody sends it
+        return sent[0][len(_BEARER) :].decode("ascii").strip()
     scheme, _, credential = sent[0].decode("latin-1").strip().partition(" ")
     credential = credential.strip()
     if scheme.lower() == "bearer" and credential:

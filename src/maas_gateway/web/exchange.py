@@ -131,19 +131,19 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": b""})
 
     async def _whole(self, max_bytes: int) -> bytes:
-        body = b""
         pieces = bytearray()
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            body = message.get("body", b"")
+            body: bytes = message.get("body", b"")
             self._is_read = not message.get("more_body", False)
+            if self._is_read and not pieces and len(body) <= max_bytes:
+                return body  # the usual body comes in one piece and is not copied
             if len(pieces) + len(body) > max_bytes:
                 raise _too_large(max_bytes)
-            if pieces or not self._is_read:
-                pieces += body
-        return bytes(pieces) if pieces else body  # the usual body comes in one piece and is not copied
+            pieces += body
+        return bytes(pieces)
 
     def _has_body(self) -> bool:
         length = self.header(b"content-length")

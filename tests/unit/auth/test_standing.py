@@ -54,7 +54,7 @@ async def test_what_was_looked_up_before_a_change_is_not_kept_after_it(tmp_path:
         await asyncio.sleep(0)
         standings.forget()
         await asyncio.gather(*looking)
-        assert not standings._kept
+        assert not len(standings._kept)
         subject = (await world.principal(account)).subject
         assert await standings.principal(owner.tenant, subject) is await standings.principal(owner.tenant, subject)
         standings.forget()

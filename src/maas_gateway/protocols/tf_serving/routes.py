@@ -36,6 +36,7 @@ _POST: Final = re.compile(
 _GET: Final = re.compile(
     r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?", re.IGNORECASE | re.ASCII
 )
+_MAX_KEPT_PATH: Final = 512  # a client must not fill the memory of parsed paths with long ones
 _STATES: Final = {
     LoadState.LOADING: VersionState.LOADING,
     LoadState.AVAILABLE: VersionState.AVAILABLE,
@@ -131,9 +132,13 @@ class TFServingRoutes:
         await exchange.answer(200, write_status(ref.name, states))
 
 
-@lru_cache(maxsize=1_024)
 def _target(path: str) -> tuple[ModelRef, str] | None:
     """Return what a POST to a path is for and its verb; None where the path is none of this door's."""
+    return _parsed(path) if len(path) <= _MAX_KEPT_PATH else _parsed.__wrapped__(path)
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(path: str) -> tuple[ModelRef, str] | None:
     matched = _POST.fullmatch(path)
     return None if matched is None else (_ref(matched), matched[4].lower())
 
