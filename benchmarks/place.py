@@ -11,8 +11,9 @@ from typing import Final
 
 from maas_gateway.auth.client_secrets import new_client_id, new_password, new_secret
 from maas_gateway.controlplane.upload import Incoming
-from maas_gateway.gateway import Gateway, open_gateway, prepare
+from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.identifiers import ModelRef
+from maas_gateway.place import prepare
 from maas_gateway.settings import load_settings
 from maas_gateway.telemetry import logs
 from maas_gateway.training.seed import TrainedSeed, train_seed

@@ -22,8 +22,7 @@ from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.keyring.data_keys import DataKeys
-from maas_gateway.keyring.file import FileHolder
-from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.place import open_keyring
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
@@ -43,7 +42,7 @@ async def opened(data_dir: Path) -> MemoryFile:
     try:
         async with read_all(main) as session:
             (model,) = await store.models(session)
-        keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
+        keyring = open_keyring(settings, key_store, clock)
         artifacts = Artifacts(DirectoryBlobs(data_dir / "blobs"), DataKeys(keyring))
         return await artifacts.open(model.versions[0], ArtifactRole.LITERT)
     finally:

@@ -13,9 +13,7 @@ from typing import Any
 
 import structlog
 
-from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.audit.log import AuditLog
-from maas_gateway.audit.store import records as read_chain
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.auth.jwks import JWKSet
 from maas_gateway.auth.passwords import Passwords
@@ -27,30 +25,26 @@ from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.onboard import Onboard
+from maas_gateway.controlplane.operate import LEASE, Operate
 from maas_gateway.controlplane.promote import Promote
 from maas_gateway.controlplane.provision import Provision
-from maas_gateway.controlplane.rotate import LEASE, Rotate
+from maas_gateway.controlplane.rotate import Rotate
+from maas_gateway.controlplane.schedule import Schedule
 from maas_gateway.controlplane.sweep import sweep
 from maas_gateway.controlplane.upload import Upload
 from maas_gateway.database.changes import Changes
-from maas_gateway.database.engine import Database
-from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
-from maas_gateway.database.migrations import is_current, migrate
-from maas_gateway.database.unscoped import read_all
 from maas_gateway.dataplane.describe import Describe
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
 from maas_gateway.dataplane.servables import BatchLimits, Servables
-from maas_gateway.errors import Misconfigured
-from maas_gateway.identifiers import PLATFORM
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import convert_keras, limits_for
 from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
-from maas_gateway.keyring.file import FileHolder
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.place import open_databases, open_keyring
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
 from maas_gateway.settings import Settings
@@ -59,6 +53,7 @@ from maas_gateway.tenants import store as tenants
 
 _PAUSE_AFTER_FAULT_S = 1.0
 _SWEEP_EVERY_S = 3_600.0
+_LOOK_AT_KEYS_EVERY_S = 600.0
 _LOOK_AT_STANDING_EVERY_S = 0.5
 _MAX_STANDING_AGE_S = 4.0
 
@@ -76,52 +71,13 @@ class Gateway:
     upload: Upload
     promote: Promote
     rotate: Rotate
+    operate: Operate
     onboard: Onboard
     provision: Provision
     credentials: Credentials
     browse: Browse
     audit: AuditLog
     metrics: Metrics
-
-
-async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
-    """Bring a place to where a gateway can start: folders, root key, schemas, the platform's rings. Safe to repeat.
-
-    Args:
-        settings: the configuration.
-        makes_root_key: whether a missing root key is made; without, it is refused.
-
-    Raises:
-        Misconfigured: the root key is missing or unreadable, or a database is newer than this program.
-    """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    clock = SystemClock()
-    if makes_root_key:
-        FileHolder.create(settings.root_file, clock)
-    elif not settings.root_file.exists():
-        raise Misconfigured(f"there is no root key at {settings.root_file}; run: maas-gateway init")
-    holder = FileHolder(settings.root_file, clock)
-    await migrate_all(settings)
-    _, key_store = _databases(settings)
-    try:
-        await Keyring(key_store, holder, clock).ensure(PLATFORM, Purpose.TOKEN_SIGNING)
-    finally:
-        await key_store.close()
-
-
-async def migrate_all(settings: Settings) -> bool:
-    """Bring both databases to this program's schema; return whether anything had to be done.
-
-    Raises:
-        Misconfigured: a database does not answer, or a newer program made it.
-    """
-    done = []
-    for database, name in zip(_databases(settings), ("main", "keys"), strict=True):
-        try:
-            done.append(await migrate(database, name))
-        finally:
-            await database.close()
-    return any(done)
 
 
 @asynccontextmanager
@@ -141,14 +97,15 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         identity = _identity(ground)
         servables = _servables(ground, stack)
         reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
-        token_life_s = settings.tokens.life_s + 2 * settings.tokens.skew_s
-        rotate = Rotate(acting, ground.keyring, tasks.spawn, token_life_s=token_life_s)
+        operate = Operate(acting, tasks.spawn)
+        rotate, schedule = _rotation(ground, operate)
         provision = Provision(acting, ground.keyring, identity.passwords)
         tasks.loop("changes", ground.changes.run)
         tasks.loop("reconcile", reconciler.run)
         tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
         tasks.loop("refusals", acting.audit.run)
-        tasks.loop("resume", _every(LEASE.total_seconds() / 2, rotate.resume))
+        tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
+        tasks.loop("schedule", _every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
         tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, ground.artifacts)))
         yield Gateway(
             authenticator=identity.authenticator,
@@ -160,6 +117,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             rotate=rotate,
+            operate=operate,
             onboard=Onboard(acting, provision),
             provision=provision,
             credentials=Credentials(acting, identity.passwords),
@@ -195,13 +153,14 @@ class _Identity:
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
     clock = SystemClock()
-    main, key_store = _databases(settings)
+    main, key_store = open_databases(settings)
     stack.push_async_callback(main.close)
     stack.push_async_callback(key_store.close)
     changes = Changes([main, key_store], clock)
     audit = AuditLog(main, clock, metrics.audit_lost.inc)
     stack.push_async_callback(audit.flush)
-    keyring = Keyring(key_store, FileHolder(settings.root_file, clock), clock)
+    keyring = open_keyring(settings, key_store, clock)
+    stack.push_async_callback(keyring.root.close)
     changes.listen(keys.TOPIC, keyring.forget)
     return _Ground(
         settings=settings,
@@ -226,6 +185,18 @@ def _identity(ground: _Ground) -> _Identity:
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     return _Identity(jwks, tokens, standings, authenticator, passwords)
+
+
+def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
+    keys_of, tokens = ground.settings.keys, ground.settings.tokens
+    rotate = Rotate(ground.acting, ground.keyring, operate, token_life_s=tokens.life_s + 2 * tokens.skew_s)
+    return rotate, Schedule(
+        ground.acting,
+        ground.keyring,
+        rotate,
+        rotate_after_days={Purpose(name): days for name, days in keys_of.rotate_after_days.items()},
+        retire_after_days={Purpose(name): days for name, days in keys_of.retire_after_days.items()},
+    )
 
 
 async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
@@ -260,12 +231,6 @@ def _upload(ground: _Ground) -> Upload:
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,
     )
-
-
-def _databases(settings: Settings) -> tuple[Database, Database]:
-    pool_size = settings.database.pool_size
-    main = Database(settings.main_url, CHANGES, pool_size=pool_size)
-    return main, Database(settings.keys_url, KEYS_CHANGES, overwrites_deleted=True, pool_size=pool_size)
 
 
 def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
@@ -335,43 +300,3 @@ def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], 
             await asyncio.sleep(pause_s)
 
     return repeat
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What `inspect` found.
-
-    Attributes:
-        faults: in sentences.
-        chains: every audit chain, whole.
-    """
-
-    faults: tuple[str, ...]
-    chains: tuple[list[AuditRecord], ...]
-
-
-async def inspect(settings: Settings) -> Inspection:
-    """Look at a place without changing it.
-
-    Raises:
-        Misconfigured: a database cannot be opened.
-    """
-    main, key_store = _databases(settings)
-    faults = []
-    chains: list[list[AuditRecord]] = []
-    try:
-        for database, name in ((main, "main"), (key_store, "keys")):
-            if not await is_current(database, name):
-                faults.append(
-                    f"the {name} database is not at this version's schema; run: maas-gateway database upgrade"
-                )
-        if not faults:
-            async with read_all(main) as session:
-                owners = [PLATFORM, *(tenant.tenant_id for tenant in await tenants.every(session))]
-                chains = [await read_chain(session.within(owner)) for owner in owners]
-            if not await Keyring(key_store, FileHolder(settings.root_file, SystemClock()), SystemClock()).published():
-                faults.append("there is no key that signs tokens; run: maas-gateway init")
-    finally:
-        await main.close()
-        await key_store.close()
-    return Inspection(tuple(faults), tuple(chains))

@@ -67,11 +67,63 @@ class Database(_Group):
     """Connections kept open by each worker, for each of the two."""
 
 
-class Keys(_Group):
-    """The root key."""
+PurposeName = Literal["root", "artifacts", "token-signing", "statements", "audit", "console-sessions"]
 
+
+class KMS(_Group):
+    """AWS KMS; credentials come from the usual places of its own library, never from here."""
+
+    region: str | None = None
+    """The region; none means what the library finds."""
+    endpoint_url: AnyHttpUrl | None = None
+    """Another address than AWS's own."""
+    key: str | None = None
+    """Id, ARN or alias of the key; none lets the gateway make keys of its own, one a root version."""
+
+
+class Transit(_Group):
+    """The Transit engine of Vault or OpenBao."""
+
+    url: AnyHttpUrl | None = None
+    """The server's address."""
+    mount: str = Field(default="transit", pattern=r"^[A-Za-z0-9_./-]{1,128}$")
+    """Where the engine is mounted."""
+    key: str = Field(default="maas-gateway", pattern=r"^[A-Za-z0-9_-]{1,128}$")
+    """The key's name."""
+    token_file: Path | None = None
+    """The file with the token; read anew at each call, so that an agent may renew it."""
+    namespace: str | None = None
+    """The namespace, where there are any."""
+    ca_file: Path | None = None
+    """Certificates that the server's is checked against; none means the system's."""
+
+
+class PKCS11(_Group):
+    """A hardware security module."""
+
+    library: Path | None = None
+    """The module's PKCS#11 library."""
+    token: str = "maas-gateway"  # noqa: S105  a label, no secret
+    """The token's label."""
+    pin_file: Path | None = None
+    """The file with the user's PIN."""
+
+
+class Keys(_Group):
+    """Keys: who holds the root key, and how long keys live."""
+
+    holder: Literal["file", "passphrase", "kms", "transit", "pkcs11"] = "file"
+    """Who holds new versions of the root key; versions at other configured holders still open."""
     root_file: Path | None = None
-    """The keyset file of the root key, mode 0600; none means `keys/root.json` in the data directory."""
+    """The holder `file`: its keyset, mode 0600; none means `keys/root.json` in the data directory."""
+    passphrase_file: Path | None = None
+    """The holder `passphrase`: a file of passphrases, one a line, the first for what is new; mode 0600."""
+    deadline_s: float = Field(default=5, ge=0.1, le=60)
+    """Seconds after which a call of the holder is given up."""
+    rotate_after_days: dict[PurposeName, int] = {}
+    """By purpose, the age in days at which a ring is rotated by itself; a purpose left out is rotated by hand."""
+    retire_after_days: dict[PurposeName, int] = {}
+    """By purpose, the days for which an old version still opens; then it is retired, once nothing needs it."""
 
 
 class Tokens(_Group):
@@ -148,11 +200,27 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     database: Database = Database()
     keys: Keys = Keys()
+    kms: KMS = KMS()
+    transit: Transit = Transit()
+    pkcs11: PKCS11 = PKCS11()
     tokens: Tokens = Tokens()
     passwords: Passwords = Passwords()
     uploads: Uploads = Uploads()
     inference: Inference = Inference()
     logs: Logs = Logs()
+
+    @model_validator(mode="after")
+    def _refuse_half_a_holder(self) -> Self:
+        keys = self.keys
+        needed: dict[str, list[tuple[str, object]]] = {
+            "passphrase": [("keys.passphrase_file", keys.passphrase_file)],
+            "transit": [("transit.url", self.transit.url), ("transit.token_file", self.transit.token_file)],
+            "pkcs11": [("pkcs11.library", self.pkcs11.library), ("pkcs11.pin_file", self.pkcs11.pin_file)],
+        }
+        missing = [name for name, value in needed.get(keys.holder, []) if value is None]
+        if missing:
+            raise ValueError(f"the holder '{keys.holder}' needs {' and '.join(missing)}")
+        return self
 
     @model_validator(mode="after")
     def _refuse_development_forms(self) -> Self:
@@ -204,10 +272,7 @@ def production_faults(settings: Settings) -> list[str]:
         faults.append("data_dir must be an absolute path")
     if settings.database.url is None:
         faults.append("database.url must be set")
-    if settings.keys.root_file is None:
-        faults.append("keys.root_file must be set, outside the data directory")
-    elif settings.keys.root_file.resolve().is_relative_to(settings.data_dir.resolve()):
-        faults.append("keys.root_file must lie outside the data directory, or a copy of that directory opens itself")
+    faults += _holder_faults(settings)
     if settings.passwords.memory_kib * settings.passwords.passes < _LEAST_PASSWORD_COST:
         faults.append(
             "passwords must cost what OWASP asks for: memory_kib 19456 with 2 passes, 12288 with 3, 9216 with 4"
@@ -215,6 +280,19 @@ def production_faults(settings: Settings) -> list[str]:
     if settings.logs.form != "json":
         faults.append('logs.form must be "json"')
     return faults
+
+
+def _holder_faults(settings: Settings) -> list[str]:
+    holder, keys = settings.keys.holder, settings.keys
+    secret = {"file": keys.root_file, "passphrase": keys.passphrase_file}.get(holder)
+    name = {"file": "keys.root_file", "passphrase": "keys.passphrase_file"}.get(holder)
+    if name is not None and secret is None:
+        return [f"{name} must be set, outside the data directory"]
+    if secret is not None and secret.resolve().is_relative_to(settings.data_dir.resolve()):
+        return [f"{name} must lie outside the data directory, or a copy of that directory opens itself"]
+    if holder == "transit" and settings.transit.url is not None and settings.transit.url.scheme != "https":
+        return ["transit.url must be https"]
+    return []
 
 
 def load_settings(config: Path | None = None, over: Mapping[str, Any] | None = None) -> Settings:

@@ -21,8 +21,9 @@ import httpx
 
 from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.auth.client_secrets import new_client_id, new_secret
-from maas_gateway.gateway import Gateway, prepare
+from maas_gateway.gateway import Gateway
 from maas_gateway.identifiers import TenantId
+from maas_gateway.place import prepare
 from maas_gateway.principal import Principal
 from maas_gateway.settings import Settings, load_settings
 

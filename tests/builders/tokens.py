@@ -21,6 +21,8 @@ from jose import jwk
 
 from builders.gateways import Account, World
 from maas_gateway.crypto.signatures import Signer
+from maas_gateway.identifiers import PLATFORM
+from maas_gateway.keyring.key import Purpose
 
 ABSENT: Final = object()
 _FORMS = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -101,7 +103,7 @@ class Forge:
 
 async def forge(world: World, account: Account) -> Forge:
     """Return a forge for tokens of one account."""
-    signer = await world.gateway.jwks._keyring.signer()
+    signer = await world.gateway.jwks._keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)
     document = await world.gateway.jwks.document()
     (public,) = (key for key in document["keys"] if key["kid"] == signer.key_id)
     principal = await world.principal(account)

@@ -21,9 +21,8 @@ from maas_gateway.crypto.envelope import DataKey, wrap_data_key
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import KEYS_CHANGES
 from maas_gateway.keyring import store
-from maas_gateway.keyring.file import FileHolder
 from maas_gateway.keyring.key import Purpose
-from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.place import open_keyring
 
 N_DATA_KEYS = 3_000
 RESUMED_WITHIN_S = 40.0
@@ -157,10 +156,10 @@ async def _many_data_keys(world: World) -> None:
     """Give the tenant's ring so much to rewrap that a rotation can be killed in the middle."""
     settings = world.settings
     database = Database(settings.keys_url, KEYS_CHANGES)
-    keyring = Keyring(database, FileHolder(settings.root_file, SystemClock()), SystemClock())
+    keyring = open_keyring(settings, database, SystemClock())
     tenant = await world.tenant_id("acme")
+    version, key = await keyring.primary(tenant, Purpose.ARTIFACTS)
     async with database.write(tenant) as session:
-        version, key = await keyring.primary(session, Purpose.ARTIFACTS)
         for _ in range(N_DATA_KEYS):
             artifact = uuid.uuid4()
             wrapped = wrap_data_key(

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from maas_gateway.admin.callers import PROBLEM_JSON
 from maas_gateway.app import GatewayApp
-from maas_gateway.gateway import prepare
+from maas_gateway.place import prepare
 from maas_gateway.protocols.open_inference import routes as open_inference
 from maas_gateway.protocols.tf_serving import routes as tf_serving
 from maas_gateway.settings import Settings

@@ -11,7 +11,11 @@ from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationA
 router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES)
 
 PurposeName = Annotated[
-    str, Path(description="`root`, `artifacts` or `token-signing`, of those that are yours.", examples=["artifacts"])
+    str,
+    Path(
+        description="`root`, `artifacts`, `token-signing`, `statements`, `audit` or `console-sessions`, of those that are yours.",
+        examples=["artifacts"],
+    ),
 ]
 OperationId = Annotated[uuid.UUID, Path(description="The operation's id, as the act answered it.")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The key version's number.")]
@@ -35,12 +39,16 @@ async def rotate(
     caller: Caller,
     purpose: PurposeName,
     dry_run: Annotated[bool, Query(description="Only count what would be rewrapped.")] = False,  # noqa: FBT002
+    holder: Annotated[
+        str | None,
+        Query(description="Of the root key: move it to this configured holder.", max_length=16),
+    ] = None,
 ) -> OperationAnswer:
     """Give a keyring a new primary and rewrap what the old one wraps, while requests go on.
 
     Answers the operation: finished if it was short, else running; follow it at /admin/v1/operations/{id}.
     """
-    operation = await gateway.rotate.rotate(caller, purpose, is_dry_run=dry_run)
+    operation = await gateway.rotate.rotate(caller, purpose, is_dry_run=dry_run, holder=holder)
     return OperationAnswer.model_validate(operation.to_json())
 
 
@@ -60,3 +68,9 @@ async def destroy(gateway: Gate, caller: Caller, purpose: PurposeName, version: 
 async def get_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Tell how far a long act is."""
     return OperationAnswer.model_validate((await gateway.browse.operation(caller, operation_id)).to_json())
+
+
+@router.post("/operations/{operation_id}:cancel")
+async def cancel_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
+    """Have a long act stop at its next step; what it has done stays, and beginning it again goes on from there."""
+    return OperationAnswer.model_validate((await gateway.operate.cancel(caller, operation_id)).to_json())

@@ -237,7 +237,8 @@ class KeyVersionAnswer(BaseModel):
     state: Literal["pending", "primary", "enabled", "disabled", "destroyed"]
     created_at: datetime
     uses: int = Field(description="How many items it still wraps.")
-    kid: str | None = None
+    kid: str | None = Field(default=None, description="Of a key that signs: its id.")
+    holder: str | None = Field(default=None, description="Of a root key: who holds it.")
 
 
 class KeyringAnswer(BaseModel):
@@ -246,6 +247,7 @@ class KeyringAnswer(BaseModel):
     model_config = _like(examples.KEYRING)
 
     purpose: str
+    min_open_version: int | None = Field(default=None, description="The oldest version that still opens or verifies.")
     versions: list[KeyVersionAnswer]
 
 
@@ -265,7 +267,7 @@ class OperationAnswer(BaseModel):
     id: uuid.UUID
     kind: str
     subject: dict[str, Any]
-    state: Literal["running", "succeeded", "failed"]
+    state: Literal["running", "succeeded", "failed", "cancelled"]
     done: int
     total: int
     error: str | None

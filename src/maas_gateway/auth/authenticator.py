@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from maas_gateway.auth.memory import Memory
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import Tokens, VerifiedToken
 from maas_gateway.clock import Clock
 from maas_gateway.errors import CredentialRevoked
+from maas_gateway.memory import Memory
 from maas_gateway.principal import Principal
 
 MAX_KEPT: Final = 10_000

@@ -14,7 +14,8 @@ from jose.backends.base import Key
 
 from maas_gateway.clock import Clock
 from maas_gateway.errors import TokenInvalid
-from maas_gateway.keyring.key import KeyVersion
+from maas_gateway.identifiers import PLATFORM
+from maas_gateway.keyring.key import KeyVersion, Purpose
 from maas_gateway.keyring.keyring import Keyring
 
 ALGORITHM: Final = "ES256"
@@ -35,16 +36,19 @@ class JWKSet:
         Raises:
             TokenInvalid: none that may still verify has it.
         """
-        keys = self._constructed(await self._keyring.published())
+        keys = self._constructed(await self._published())
         if kid not in keys:
-            keys = self._constructed(await self._keyring.published(asked_at_s=self._clock.monotonic_s()))
+            keys = self._constructed(await self._published(asked_at_s=self._clock.monotonic_s()))
         if kid not in keys:
             raise TokenInvalid("the token's key is unknown or retired")
         return keys[kid]
 
     async def document(self) -> dict[str, Any]:
         """Return the JWK Set: every key that may still verify, and the pending one."""
-        return {"keys": [dict(version.public or {}) for version in await self._keyring.published()]}
+        return {"keys": [dict(version.public or {}) for version in await self._published()]}
+
+    async def _published(self, *, asked_at_s: float | None = None) -> tuple[KeyVersion, ...]:
+        return await self._keyring.published(PLATFORM, Purpose.TOKEN_SIGNING, asked_at_s=asked_at_s)
 
     def _constructed(self, published: tuple[KeyVersion, ...]) -> Mapping[str, Key]:
         if published != self._of:

@@ -9,9 +9,9 @@ from typing import Final
 
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.auth import store
-from maas_gateway.auth.memory import Memory
 from maas_gateway.database.engine import Database
 from maas_gateway.identifiers import SubjectId, TenantId
+from maas_gateway.memory import Memory
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.roles import ROLES
 from maas_gateway.principal import Principal

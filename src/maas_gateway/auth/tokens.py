@@ -24,12 +24,13 @@ from jose.backends.base import Key
 from jose.exceptions import ExpiredSignatureError
 
 from maas_gateway.auth.jwks import ALGORITHM, JWKSet
-from maas_gateway.auth.memory import Memory
 from maas_gateway.clock import Clock
 from maas_gateway.crypto.signatures import Signer
 from maas_gateway.errors import TokenExpired, TokenInvalid
-from maas_gateway.identifiers import SubjectId, TenantId
+from maas_gateway.identifiers import PLATFORM, SubjectId, TenantId
+from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.memory import Memory
 from maas_gateway.permissions import Permission
 
 MAX_TOKEN_BYTES: Final = 8_192
@@ -107,7 +108,7 @@ class Tokens:
 
     async def issue(self, tenant: TenantId, subject: SubjectId, *, client_id: str, scope: frozenset[Permission]) -> str:
         """Return a signed access token for a subject that has proved who it is."""
-        signer = await self._keyring.signer()
+        signer = await self._keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)
         now = int(self._clock.unix_s())
         claims = {
             "iss": self._rules.issuer,

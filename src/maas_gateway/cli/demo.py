@@ -26,8 +26,9 @@ from maas_gateway.clock import Deadline
 from maas_gateway.confinement.limits import harden_process
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.errors import Misconfigured, ModelNotFound
-from maas_gateway.gateway import Gateway, open_gateway, prepare
+from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.identifiers import ModelRef
+from maas_gateway.place import prepare
 from maas_gateway.principal import Principal
 from maas_gateway.registry.model import Stage
 from maas_gateway.settings import Settings

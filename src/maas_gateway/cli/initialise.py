@@ -11,7 +11,8 @@ import typer
 
 from maas_gateway.auth.client_secrets import new_password
 from maas_gateway.cli.configuration import configured
-from maas_gateway.gateway import migrate_all, open_gateway, prepare
+from maas_gateway.gateway import open_gateway
+from maas_gateway.place import migrate_all, prepare
 from maas_gateway.settings import Settings
 
 OPERATOR = "operator"

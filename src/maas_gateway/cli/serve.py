@@ -18,7 +18,7 @@ from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.cli.configuration import configured, hand_down
 from maas_gateway.cli.transport import JoiningProtocol
 from maas_gateway.confinement.limits import harden_process
-from maas_gateway.gateway import prepare
+from maas_gateway.place import prepare
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry import logs
 

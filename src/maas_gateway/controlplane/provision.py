@@ -47,16 +47,18 @@ class Provision:
         return True
 
     async def tenant(self, slug: str, owner: str, password: str, *, actor: str = ACTOR) -> bool:
-        """Make a tenant with its owner and its key ring, unless there is one of that slug; return whether it was made.
+        """Make a tenant with its owner and its key rings, unless there is one of that slug; return whether it was made.
 
-        The ring comes first, so that a tenant without keys cannot exist; the rest is one transaction.
+        The rings come first, so that a tenant without keys cannot exist; the rest is one transaction.
         """
         if await self._tenant(slug) is not None:
             return False
         password_hash = await self._passwords.hash(password)
         now = self._acting.clock.now()
         tenant = Tenant(TenantId(new_id()), check_slug(slug), TenantState.ACTIVE, now)
-        await self._keyring.ensure(tenant.tenant_id, Purpose.ARTIFACTS)
+        for purpose in Purpose:
+            if purpose.has_ring(tenant.tenant_id):
+                await self._keyring.ensure(tenant.tenant_id, purpose)
         async with write_all(self._acting.database) as session:
             await tenants.add(session, tenant)
             within = session.within(tenant.tenant_id)

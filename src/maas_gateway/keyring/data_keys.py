@@ -8,13 +8,16 @@ follows it once more if the version it named has been retired meanwhile.
 import uuid
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Final
 
 from maas_gateway.crypto.envelope import DataKey, WrappedDataKey, unwrap_data_key, wrap_data_key
-from maas_gateway.errors import CiphertextRejected
+from maas_gateway.errors import CiphertextRejected, Conflict
 from maas_gateway.identifiers import ArtifactId, TenantId
 from maas_gateway.keyring import store
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
+
+_ATTEMPTS: Final = 5
 
 
 class DataKeys:
@@ -32,8 +35,8 @@ class DataKeys:
             data_key: what sealed it.
             context: 32 bytes, `ArtifactHeader.context()`.
         """
-        async with self._keyring.database.write(tenant) as session:
-            version, key = await self._keyring.primary(session, Purpose.ARTIFACTS)
+        for _ in range(_ATTEMPTS):
+            version, key = await self._keyring.primary(tenant, Purpose.ARTIFACTS)
             wrapped = wrap_data_key(
                 key,
                 data_key,
@@ -43,7 +46,12 @@ class DataKeys:
                 key_version=version,
                 context=context,
             )
-            await store.add_data_key(session, wrapped, self._keyring.clock.now())
+            async with self._keyring.database.write(tenant) as session:
+                if await self._keyring.is_primary(session, Purpose.ARTIFACTS, version):
+                    await store.add_data_key(session, wrapped, self._keyring.clock.now())
+                    return
+            self._keyring.forget()  # another process has rotated the ring; look again
+        raise Conflict("the keyring is being rotated; try again", retry_after_s=1)
 
     async def open(self, tenant: TenantId, artifact: ArtifactId) -> tuple[DataKey, bytes]:
         """Return an artifact's data key and the context it is bound to.

@@ -1,44 +1,65 @@
-"""The root-key holder: the only one who sees the root key, and wraps the other keys with it."""
+"""The root-key holder: the only one who sees a root key, and wraps the other keys with it.
 
+Rules: a holder makes, uses and destroys keys and knows nothing of their life (pending, primary,
+enabled, disabled, destroyed), which the root ring keeps; what names a key is stored beside the
+ring's version and is no secret; making and destroying may be repeated, so that a killed act can be
+taken up again.
+"""
+
+from collections.abc import Mapping
 from typing import Protocol
 
 from maas_gateway.crypto.key_material import KeyMaterial
-from maas_gateway.keyring.key import KeyState, KeyVersion
+
+Reference = Mapping[str, str]
+"""What names one root key at its holder; no secret."""
 
 
 class RootKeyHolder(Protocol):
-    """Where the root key lives. Its versions have the life of any other key's."""
+    """Where root keys live."""
 
-    async def wrap(self, key: KeyMaterial, associated_data: bytes) -> tuple[int, bytes]:
-        """Return the primary's version number and `key` wrapped under it.
+    @property
+    def kind(self) -> str:
+        """The holder's name in settings and in the root ring: `file`, `passphrase`, `kms`, `transit` or `pkcs11`."""
+        ...
+
+    async def create(self, name: str) -> Reference:
+        """Make a root key and return what names it; the same name again returns the same key.
+
+        Args:
+            name: unique to this deployment and version: `[a-z0-9-]{1,64}`.
 
         Raises:
-            KeyHolderUnavailable: the holder does not answer.
+            KeyHolderUnavailable: the holder does not answer, or refuses.
+            Conflict: the holder can make no other key than the one it has.
         """
         ...
 
-    async def unwrap(self, version: int, wrapped: bytes, associated_data: bytes) -> KeyMaterial:
-        """Return the key that `wrapped` holds; re-read what the holder has before an unknown version is refused.
+    async def wrap(self, reference: Reference, key: KeyMaterial, associated_data: bytes) -> bytes:
+        """Return `key`, 32 bytes, wrapped under that root key and bound to `associated_data`.
 
         Raises:
-            CiphertextRejected: it was altered or moved, or the version does not open any more.
-            KeyHolderUnavailable: the holder does not answer.
+            KeyHolderUnavailable: the holder does not answer, or refuses.
         """
         ...
 
-    async def versions(self) -> tuple[KeyVersion, ...]:
-        """Return all versions by number."""
-        ...
-
-    async def add_version(self) -> int:
-        """Make a new version, pending, and return its number; an already pending one is returned instead."""
-        ...
-
-    async def move(self, version: int, state: KeyState) -> None:
-        """Change a version's state; a new primary makes the old one enabled in the same step.
+    async def unwrap(self, reference: Reference, wrapped: bytes, associated_data: bytes) -> KeyMaterial:
+        """Return the key that `wrapped` holds.
 
         Raises:
-            KeyNotFound: there is no such version.
-            IllegalTransition: its life has no such step.
+            CiphertextRejected: it was altered or moved, or that root key never wrapped it.
+            KeyHolderUnavailable: the holder does not answer, has not got the key or has it disabled.
         """
+        ...
+
+    async def destroy(self, reference: Reference) -> None:
+        """Destroy that root key as far as the holder can; one that is gone is left gone.
+
+        Raises:
+            KeyHolderUnavailable: the holder does not answer, or refuses.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and of key bytes."""
         ...

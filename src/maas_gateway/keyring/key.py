@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from maas_gateway.errors import IllegalTransition
-from maas_gateway.identifiers import TenantId
+from maas_gateway.identifiers import PLATFORM, TenantId
 
 
 class Purpose(StrEnum):
@@ -24,11 +24,20 @@ class Purpose(StrEnum):
     ROOT = "root"
     ARTIFACTS = "artifacts"
     TOKEN_SIGNING = "token-signing"  # noqa: S105  a purpose, no password
+    STATEMENTS = "statements"
+    AUDIT = "audit"
+    CONSOLE_SESSIONS = "console-sessions"
 
     @property
-    def is_platforms(self) -> bool:
-        """Whether the platform owns the one ring of this purpose; else each tenant has one."""
-        return self is not Purpose.ARTIFACTS
+    def signs(self) -> bool:
+        """Whether its keys sign (ES256); else they wrap, or authenticate."""
+        return self in _SIGNING
+
+    def has_ring(self, owner: TenantId) -> bool:
+        """Tell whether the platform, or a tenant, has a ring of this purpose."""
+        if self is Purpose.AUDIT:
+            return True
+        return (self is Purpose.ARTIFACTS) == (owner != PLATFORM)
 
 
 class KeyState(StrEnum):
@@ -46,6 +55,7 @@ class KeyState(StrEnum):
         return self in _OPENING
 
 
+_SIGNING: Final = frozenset({Purpose.TOKEN_SIGNING, Purpose.STATEMENTS, Purpose.AUDIT})
 _OPENING: Final = frozenset({KeyState.PENDING, KeyState.PRIMARY, KeyState.ENABLED})
 _NEXT: Final[Mapping[KeyState, frozenset[KeyState]]] = MappingProxyType(
     {
@@ -70,7 +80,8 @@ class KeyVersion:
         root_version: which version of the root key wraps it; 0 for a root version itself.
         created_at: when it was made.
         changed_at: when its state last changed.
-        public: for a signing key, its public JWK with `kid`, `alg` and `use`; else None.
+        public: for a signing key, its public JWK with `kid`, `alg` and `use`; for a root key, its
+            deployment, its holder and what names it there; else None.
     """
 
     tenant: TenantId

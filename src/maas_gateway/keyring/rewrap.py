@@ -1,24 +1,28 @@
 """New key over old: data keys under a ring's new primary, ring keys under a new root. Blobs are not touched.
 
 Rules: in batches, each its own transaction, until nothing is under an old version; safe to run
-twice, to be killed, and to run beside uploads (what is stored meanwhile is under the primary already).
+twice, to be killed, and to run beside uploads (what is stored meanwhile is under the primary
+already); the root-key holder is called between transactions, and what it wrapped is stored only if
+nobody has stored something newer.
 """
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from maas_gateway.crypto.envelope import rewrap_data_key
-from maas_gateway.identifiers import TenantId
+from maas_gateway.errors import Conflict
+from maas_gateway.identifiers import PLATFORM, TenantId
 from maas_gateway.keyring import store
 from maas_gateway.keyring.key import KeyState, Purpose
 from maas_gateway.keyring.keyring import Keyring, associated_data
 
-_BATCH = 200
+_BATCH: Final = 200
 
 
 def rewrap(keyring: Keyring, tenant: TenantId, purpose: Purpose) -> AsyncIterator[int]:
     """Put everything a ring wraps under its primary; yields how many items each batch moved.
 
-    `token-signing` wraps nothing, so nothing is yielded for it.
+    A ring that signs wraps nothing, so nothing is yielded for it.
     """
     if purpose is Purpose.ROOT:
         return _ring_keys(keyring)
@@ -34,37 +38,43 @@ async def n_to_rewrap(keyring: Keyring, tenant: TenantId, purpose: Purpose) -> i
 
 async def n_uses(keyring: Keyring, tenant: TenantId, purpose: Purpose, version: int) -> int:
     """Return how many items that version wraps."""
-    if purpose is Purpose.ROOT:
-        async with store.every_ring(keyring.database, is_write=False) as every:
-            return await store.count_under_root(every, version)
-    async with keyring.database.read(tenant) as session:
-        return await store.count_data_keys(session, purpose, version)
+    async with store.every_ring(keyring.database, is_write=False) as session:
+        return await store.n_uses(session, tenant, purpose, version)
 
 
 async def _data_keys(keyring: Keyring, tenant: TenantId, purpose: Purpose) -> AsyncIterator[int]:
     while True:
+        versions = await keyring.versions(tenant, purpose)
+        keys = {v.version: await keyring.key(tenant, purpose, v.version) for v in versions if v.state.opens}
+        primary = next(v.version for v in versions if v.state is KeyState.PRIMARY)
         async with keyring.database.write(tenant) as session:
-            primary, key = await keyring.primary(session, purpose)
+            if not await keyring.is_primary(session, purpose, primary):
+                continue
             batch = await store.data_keys_not_under(session, purpose, primary, limit=_BATCH)
             for wrapped in batch:
-                old = await keyring.key(tenant, purpose, wrapped.key_version)
-                await store.replace_data_key(session, rewrap_data_key(old, key, wrapped, key_version=primary))
+                moved = rewrap_data_key(keys[wrapped.key_version], keys[primary], wrapped, key_version=primary)
+                await store.replace_data_key(session, moved)
         if not batch:
             return
         yield len(batch)
 
 
 async def _ring_keys(keyring: Keyring) -> AsyncIterator[int]:
-    primary = next(v.version for v in await keyring.holder.versions() if v.state is KeyState.PRIMARY)
-    for root in await keyring.holder.versions():
-        while root.version != primary:
-            async with store.every_ring(keyring.database, is_write=True) as session:
+    for root in await keyring.versions(PLATFORM, Purpose.ROOT):
+        while root.state is not KeyState.PRIMARY:
+            async with store.every_ring(keyring.database, is_write=False) as session:
                 batch = await store.under_root(session, root.version, limit=_BATCH)
-                for stored in batch:
-                    bound_to = associated_data(stored.version)
-                    key = await keyring.holder.unwrap(root.version, stored.wrapped or b"", bound_to)
-                    root_version, wrapped = await keyring.holder.wrap(key, bound_to)
-                    await store.rewrapped(session, stored.version, root_version, wrapped)
             if not batch:
                 break
+            rewrapped = []
+            for stored in batch:
+                bound_to = associated_data(stored.version)
+                key = await keyring.root.unwrap(root.version, stored.wrapped or b"", bound_to)
+                rewrapped.append((stored.version, *await keyring.root.wrap(key, bound_to)))
+            async with store.every_ring(keyring.database, is_write=True) as session:
+                for number in {root_version for _, root_version, _ in rewrapped}:
+                    if not await keyring.root.is_primary(session, number):
+                        raise Conflict("the root key has been rotated again meanwhile", retry_after_s=1)
+                for version, root_version, wrapped in rewrapped:
+                    await store.rewrapped(session, version, root_version, wrapped)
             yield len(batch)

@@ -102,13 +102,12 @@ async def set_state(session: TenantSession, version: KeyVersion) -> None:
 
 
 async def under_root(session: UnscopedSession, root_version: int, *, limit: int | None = None) -> Sequence[StoredKey]:
-    """Return key versions of any ring whose bytes are wrapped by that root version."""
+    """Return key versions of any ring whose bytes are wrapped by that root version; a root version wraps itself: 0."""
     rows = await session.rows(
         KEY_VERSIONS,
         KEY_VERSIONS.c.root_version == root_version,
         KEY_VERSIONS.c.wrapped.is_not(None),
         limit=limit,
-        for_update=True,
     )
     return [_stored(row) for row in rows]
 
@@ -120,10 +119,19 @@ async def count_under_root(session: UnscopedSession, root_version: int) -> int:
     )
 
 
+async def n_uses(session: UnscopedSession, tenant: TenantId, purpose: Purpose, version: int) -> int:
+    """Return how many items a version wraps."""
+    if purpose is Purpose.ROOT:
+        return await count_under_root(session, version)
+    return await count_data_keys(session.within(tenant), purpose, version)
+
+
 async def rewrapped(session: UnscopedSession, version: KeyVersion, root_version: int, wrapped: bytes) -> None:
-    """Replace a version's wrapping."""
+    """Replace a version's wrapping, unless that has been done, or the version destroyed, meanwhile."""
     await session.update(
         KEY_VERSIONS,
+        KEY_VERSIONS.c.root_version == version.root_version,
+        KEY_VERSIONS.c.wrapped.is_not(None),
         KEY_VERSIONS.c.tenant_id == version.tenant,
         KEY_VERSIONS.c.purpose == version.purpose.value,
         KEY_VERSIONS.c.version == version.version,

@@ -14,7 +14,7 @@ KEY_VERSIONS: Final = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("state", String(16), nullable=False),
     Column("root_version", Integer, nullable=False),
-    Column("wrapped", LargeBinary(60)),  # NULL once destroyed
+    Column("wrapped", LargeBinary(512)),  # of a root version: its proof; NULL once destroyed
     Column("public", JSON),
     Column("created_at", UTCDateTime, nullable=False),
     Column("changed_at", UTCDateTime, nullable=False),

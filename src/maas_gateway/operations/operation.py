@@ -15,6 +15,7 @@ class OperationState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,13 @@ class Operation:
         tenant: whose it is; PLATFORM for the platform's.
         kind: what is done, for example `rotate`.
         subject: what it is done to; enough to resume it, no secret.
-        state: running, succeeded or failed.
+        state: running, succeeded, failed or cancelled.
         done: how many items are finished.
         total: how many there are.
         error: why it failed, for people.
         actor: who began it.
         created_at: when it began.
+        thing: the subject as the audit record names it.
     """
 
     operation_id: uuid.UUID
@@ -44,6 +46,7 @@ class Operation:
     error: str | None
     actor: str
     created_at: datetime
+    thing: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the form that the management API answers."""

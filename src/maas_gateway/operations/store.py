@@ -25,11 +25,16 @@ def _operation(row: RowMapping) -> Operation:
         error=row["error"],
         actor=row["actor"],
         created_at=row["created_at"],
+        thing=row["thing"],
     )
 
 
-async def add(session: TenantSession, operation: Operation, *, leased_until: datetime) -> None:
-    """Write a new operation, leased to this process until then."""
+async def add(session: TenantSession, operation: Operation, *, exclusive: str, leased_until: datetime) -> None:
+    """Write a new operation, leased to this process until then.
+
+    Raises:
+        Conflict: one of the tenant's that says the same `exclusive` is running.
+    """
     await session.insert(
         OPERATIONS,
         id=operation.operation_id,
@@ -42,6 +47,8 @@ async def add(session: TenantSession, operation: Operation, *, leased_until: dat
         actor=operation.actor,
         created_at=operation.created_at,
         leased_until=leased_until,
+        thing=operation.thing,
+        exclusive=exclusive,
     )
 
 
@@ -51,10 +58,10 @@ async def get(session: Session, operation_id: uuid.UUID) -> Operation | None:
     return None if row is None else _operation(row)
 
 
-async def running(session: TenantSession, kind: str) -> tuple[Operation, ...]:
-    """Return the tenant's operations of that kind that are not finished."""
-    rows = await session.rows(OPERATIONS, OPERATIONS.c.kind == kind, OPERATIONS.c.state == OperationState.RUNNING.value)
-    return tuple(_operation(row) for row in rows)
+async def running(session: TenantSession, exclusive: str) -> Operation | None:
+    """Return the tenant's operation that excludes others of that subject now."""
+    row = await session.row(OPERATIONS, OPERATIONS.c.exclusive == exclusive)
+    return None if row is None else _operation(row)
 
 
 async def abandoned(database: Database, now: datetime, leased_until: datetime) -> tuple[Operation, ...]:
@@ -72,14 +79,21 @@ async def abandoned(database: Database, now: datetime, leased_until: datetime) -
 
 async def progress(
     session: TenantSession, operation_id: uuid.UUID, *, done: int, total: int, leased_until: datetime
-) -> None:
-    """Record how far it is and keep the lease."""
-    await session.update(OPERATIONS, OPERATIONS.c.id == operation_id, done=done, total=total, leased_until=leased_until)
+) -> bool:
+    """Record how far it is and keep the lease; return whether it still runs."""
+    is_running = (OPERATIONS.c.id == operation_id, OPERATIONS.c.state == OperationState.RUNNING.value)
+    return bool(await session.update(OPERATIONS, *is_running, done=done, total=total, leased_until=leased_until))
+
+
+async def renew(session: TenantSession, operation_id: uuid.UUID, *, leased_until: datetime) -> None:
+    """Keep the lease."""
+    await session.update(OPERATIONS, OPERATIONS.c.id == operation_id, leased_until=leased_until)
 
 
 async def finish(
     session: TenantSession, operation_id: uuid.UUID, state: OperationState, *, error: str | None = None
-) -> None:
-    """Record its end."""
+) -> bool:
+    """Record its end, unless it has ended; return whether that was done."""
     error = None if error is None else error[:MAX_ERROR]
-    await session.update(OPERATIONS, OPERATIONS.c.id == operation_id, state=state.value, error=error)
+    is_running = (OPERATIONS.c.id == operation_id, OPERATIONS.c.state == OperationState.RUNNING.value)
+    return bool(await session.update(OPERATIONS, *is_running, state=state.value, error=error, exclusive=None))

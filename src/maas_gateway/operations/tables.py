@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, Column, Integer, String, Table, Uuid
+from sqlalchemy import JSON, Column, Integer, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -22,4 +22,7 @@ OPERATIONS: Final = Table(
     Column("actor", String(128), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("leased_until", UTCDateTime, nullable=False),
+    Column("thing", String(400), nullable=False, server_default=""),
+    Column("exclusive", String(160)),  # NULL once it has ended: then it excludes none
+    UniqueConstraint("tenant_id", "exclusive"),
 )

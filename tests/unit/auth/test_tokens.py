@@ -16,12 +16,11 @@ from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import KEYS_CHANGES
 from maas_gateway.errors import TokenExpired, TokenInvalid, Unauthenticated
-from maas_gateway.gateway import prepare
 from maas_gateway.identifiers import PLATFORM, SubjectId, TenantId, new_id
-from maas_gateway.keyring.file import FileHolder
 from maas_gateway.keyring.key import KeyState, Purpose
 from maas_gateway.keyring.keyring import Keyring
 from maas_gateway.permissions import Permission
+from maas_gateway.place import open_keyring, prepare
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +57,7 @@ class Rig:
         return await self.tokens.issue(TENANT, SUBJECT, client_id="password", scope=SCOPE)
 
     async def forge(self) -> Forge:
-        signer = await self.keyring.signer()
+        signer = await self.keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)
         (public,) = (k for k in (await self.jwks.document())["keys"] if k["kid"] == signer.key_id)
         return Forge(signer, public, RULES.issuer, str(TENANT), str(SUBJECT))
 
@@ -78,7 +77,7 @@ async def rig_in(folder: Path) -> AsyncIterator[Rig]:
     await prepare(settings, makes_root_key=True)
     database = Database(settings.keys_url, KEYS_CHANGES, overwrites_deleted=True)
     clock = ShiftedClock()
-    yield Rig(Keyring(database, FileHolder(settings.root_file, clock), clock), clock)
+    yield Rig(open_keyring(settings, database, clock), clock)
     await database.close()
 
 
@@ -157,10 +156,10 @@ async def test_remembered_token_expires(tmp_path: Path) -> None:
 async def test_rotation_keeps_old_tokens_good_and_signs_with_the_new_key(tmp_path: Path) -> None:
     async with rig_in(tmp_path) as rig:
         old = await rig.issue()
-        first = (await rig.keyring.signer()).key_id
+        first = (await rig.keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)).key_id
         await rig.rotate()
         new = await rig.issue()
-        assert (await rig.keyring.signer()).key_id != first
+        assert (await rig.keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)).key_id != first
         assert len((await rig.jwks.document())["keys"]) == 2
         for token in (old, new):
             assert (await rig.tokens.verify(token)).subject == SUBJECT

@@ -14,7 +14,7 @@ from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES, KEYS_METADATA, METADATA, load_tables
 from maas_gateway.database.migrations import alembic_config, is_current, migrate
 from maas_gateway.errors import Misconfigured
-from maas_gateway.gateway import migrate_all, prepare
+from maas_gateway.place import migrate_all, prepare
 
 pytestmark = pytest.mark.anyio
 

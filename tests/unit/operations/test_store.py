@@ -11,6 +11,7 @@ from builders.gateways import SQLITE
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
 from maas_gateway.database.migrations import migrate
+from maas_gateway.errors import Conflict
 from maas_gateway.identifiers import TenantId, new_id
 from maas_gateway.operations import store
 from maas_gateway.operations.operation import Operation, OperationState
@@ -34,6 +35,7 @@ def operation(tenant: TenantId = OURS, kind: str = "rotate") -> Operation:
         error=None,
         actor="ada@acme",
         created_at=NOW,
+        thing="keyring artifacts",
     )
 
 
@@ -48,7 +50,7 @@ async def database(tmp_path: Path, database_url: str) -> AsyncIterator[Database]
 
 async def added(database: Database, made: Operation) -> Operation:
     async with database.write(made.tenant) as session:
-        await store.add(session, made, leased_until=NOW + LEASE)
+        await store.add(session, made, exclusive=made.kind, leased_until=NOW + LEASE)
     return made
 
 
@@ -56,11 +58,11 @@ async def test_operation_comes_back_as_it_was_to_its_own_tenant_only(database: D
     made = await added(database, operation())
     async with database.read(OURS) as session:
         assert await store.get(session, made.operation_id) == made
-        assert await store.running(session, "rotate") == (made,)
-        assert await store.running(session, "erase") == ()
+        assert await store.running(session, "rotate") == made
+        assert await store.running(session, "erase") is None
     async with database.read(THEIRS) as session:
         assert await store.get(session, made.operation_id) is None
-        assert await store.running(session, "rotate") == ()
+        assert await store.running(session, "rotate") is None
 
 
 async def test_progress_is_told_and_keeps_the_lease(database: Database) -> None:
@@ -80,7 +82,7 @@ async def test_finished_operation_is_running_no_more(database: Database, error: 
     made = await added(database, operation())
     async with database.write(OURS) as session:
         await store.finish(session, made.operation_id, OperationState.FAILED, error=error)
-        assert await store.running(session, "rotate") == ()
+        assert await store.running(session, "rotate") is None
         found = await store.get(session, made.operation_id)
     assert found is not None
     assert (found.state, found.error) == (OperationState.FAILED, error and error[:500])
@@ -100,3 +102,28 @@ def test_json_form_tells_what_clients_rely_on() -> None:
     told = operation().to_json()
     assert set(told) == {"id", "kind", "subject", "state", "done", "total", "error", "created_at"}
     assert told["state"] == "running"
+
+
+async def test_two_operations_of_one_subject_are_kept_apart_until_the_first_has_ended(database: Database) -> None:
+    first = await added(database, operation())
+    with pytest.raises(Conflict):
+        await added(database, operation())
+    await added(database, operation(THEIRS))
+    async with database.write(OURS) as session:
+        assert await store.finish(session, first.operation_id, OperationState.CANCELLED)
+        assert not await store.finish(session, first.operation_id, OperationState.SUCCEEDED)
+    await added(database, operation())
+
+
+async def test_progress_of_an_ended_operation_is_refused(database: Database) -> None:
+    made = await added(database, operation())
+    async with database.write(OURS) as session:
+        await store.finish(session, made.operation_id, OperationState.CANCELLED)
+        assert not await store.progress(session, made.operation_id, done=1, total=2, leased_until=NOW)
+
+
+async def test_lease_is_kept_while_a_step_takes_long(database: Database) -> None:
+    made = await added(database, operation())
+    async with database.write(OURS) as session:
+        await store.renew(session, made.operation_id, leased_until=NOW + 5 * LEASE)
+    assert await store.abandoned(database, NOW + 4 * LEASE, NOW + 9 * LEASE) == ()

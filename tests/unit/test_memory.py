@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from maas_gateway.auth.memory import Memory
+from maas_gateway.memory import Memory
 
 pytestmark = pytest.mark.anyio
 

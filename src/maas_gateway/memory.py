@@ -1,4 +1,4 @@
-"""What was found out about callers, kept until anything changes.
+"""What was found out, kept until anything changes.
 
 Rules: bounded, the oldest goes first; forgotten as a whole; what was still being found out when that
 happened is not kept, because it may be out of date already.
