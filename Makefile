@@ -36,11 +36,12 @@ contracts: $(VENV)/.development
 	@$(BIN)/lint-imports --no-cache > $(VENV)/contracts.txt || { cat $(VENV)/contracts.txt; exit 1; }
 	@tail -n 2 $(VENV)/contracts.txt
 
-unit: $(VENV)/.development # on SQLite; `make test` runs them on PostgreSQL too
-	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser and not postgres"
+unit: $(VENV)/.development # on SQLite and by themselves; `make test` runs them on PostgreSQL and with other services too
+	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser and not postgres and not services"
 
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh
+	@sh tests/install_softhsm.sh
 	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(VENV)/.development ## What takes longer.

@@ -1,10 +1,10 @@
-"""A gateway's place for the benchmark: the seed network, trained, sealed and promoted, and a caller.
+"""A gateway's place for the benchmark: the seed network, trained, sealed and promoted, and its callers.
 
 The `.keras` archive is kept for the peer; it is the benchmark's own data and lies in its folder.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from maas_gateway.auth.client_secrets import new_client_id, new_password, new_secret
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.gateway import Gateway, open_gateway
-from maas_gateway.identifiers import ModelRef
+from maas_gateway.identifiers import ModelRef, TenantId
 from maas_gateway.place import prepare
 from maas_gateway.settings import load_settings
 from maas_gateway.telemetry import logs
@@ -21,6 +21,7 @@ from maas_gateway.training.seed import TrainedSeed, train_seed
 TENANT: Final = "bench"
 MODEL: Final = "breast-cancer"
 VERSION: Final = 1
+OPERATOR: Final = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class Place:
         data_dir: of a gateway that serves `MODEL`.
         client_id: of an invoker.
         client_secret: the same.
+        tenant: whose the model is.
+        custodian: what a key custodian of it signs in with, as `POST /oauth/token` takes it.
+        operator: the same of the platform's operator.
         archive: the `.keras` file of the same model.
         example: one row of 30 numbers.
         expected: the model's answer to it.
@@ -39,6 +43,9 @@ class Place:
     data_dir: Path
     client_id: str
     client_secret: str
+    tenant: TenantId
+    custodian: Mapping[str, str]
+    operator: Mapping[str, str]
     archive: Path
     example: tuple[float, ...]
     expected: float
@@ -51,23 +58,34 @@ def made_place(folder: Path) -> Place:
     seed = asyncio.run(train_seed())
     archive = folder / "seed.keras"
     archive.write_bytes(seed.archive)
-    data_dir = folder / "gateway"
-    client_id, secret = asyncio.run(_served(data_dir, seed))
-    return Place(data_dir, client_id, secret, archive, seed.example, seed.expected)
+    return asyncio.run(_served(folder / "gateway", archive, seed))
 
 
-async def _served(data_dir: Path, seed: TrainedSeed) -> tuple[str, str]:
+async def _served(data_dir: Path, archive: Path, seed: TrainedSeed) -> Place:
     settings = load_settings(over={"data_dir": data_dir})
     await prepare(settings, makes_root_key=True)
+    password = new_password()
     async with open_gateway(settings) as gateway:
+        await gateway.provision.operator(OPERATOR, password)
         await gateway.provision.tenant(TENANT, "owner", new_password())
         publisher = await _account(gateway, "publisher")
         invoker = await _account(gateway, "invoker")
+        custodian = await _account(gateway, "key-custodian")
         signed_in = await gateway.sign_in.by_secret(*publisher)
         ref = ModelRef(MODEL, VERSION)
         await gateway.upload.upload(signed_in.principal, ref, _incoming(seed.archive))
         await gateway.promote.promote(signed_in.principal, ref)
-    return invoker
+    return Place(
+        data_dir=data_dir,
+        client_id=invoker[0],
+        client_secret=invoker[1],
+        tenant=signed_in.principal.tenant,
+        custodian={"grant_type": "client_credentials", "client_id": custodian[0], "client_secret": custodian[1]},
+        operator={"grant_type": "password", "username": f"{OPERATOR}@platform", "password": password},
+        archive=archive,
+        example=seed.example,
+        expected=seed.expected,
+    )
 
 
 async def _account(gateway: Gateway, role: str) -> tuple[str, str]:

@@ -28,7 +28,8 @@ class Comparison:
         theirs: the other's median, with its unit.
         ratio: median of the rounds' ratios; what it is a ratio of stands in `reads`.
         reads: how to read the ratio, for example "of the bare server's".
-        at_least: the target, if there is one.
+        at_least: the target, if there is one that the ratio should reach.
+        at_most: the target, if there is one that it should not pass.
     """
 
     part: str
@@ -38,13 +39,23 @@ class Comparison:
     ratio: float
     reads: str
     at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """The target as it is printed; nothing without one."""
+        if self.at_least is not None:
+            return f"≥ {self.at_least:g}"
+        return "" if self.at_most is None else f"≤ {self.at_most:g}"
 
     @property
     def verdict(self) -> str:
         """Whether the target is met; a dash without one."""
-        if self.at_least is None:
+        if self.at_least is None and self.at_most is None:
             return "-"
-        return "met" if self.ratio >= self.at_least else "missed"
+        is_low = self.at_least is not None and self.ratio < self.at_least
+        is_high = self.at_most is not None and self.ratio > self.at_most
+        return "missed" if is_low or is_high else "met"
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -81,9 +92,8 @@ def print_report(comparisons: Sequence[Comparison], failures: Mapping[str, str])
             part = comparison.part
             table.add_section()
             table.add_row(f"[bold]{part}[/bold]")
-        target = "" if comparison.at_least is None else f"≥ {comparison.at_least:g}"
         ratio = f"{comparison.ratio:.2f} {comparison.reads}"
-        table.add_row(comparison.what, comparison.ours, comparison.theirs, ratio, target, comparison.verdict)
+        table.add_row(comparison.what, comparison.ours, comparison.theirs, ratio, comparison.target, comparison.verdict)
     Console(width=None if os.isatty(1) else 150).print(table)
     for name, reason in failures.items():
         print(f"{name}: could not run: {reason}")

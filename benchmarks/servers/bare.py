@@ -22,6 +22,7 @@ from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.keyring.data_keys import DataKeys
+from maas_gateway.keyring.statements import Statements
 from maas_gateway.place import open_keyring
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts
@@ -43,7 +44,7 @@ async def opened(data_dir: Path) -> MemoryFile:
         async with read_all(main) as session:
             (model,) = await store.models(session)
         keyring = open_keyring(settings, key_store, clock)
-        artifacts = Artifacts(DirectoryBlobs(data_dir / "blobs"), DataKeys(keyring))
+        artifacts = Artifacts(DirectoryBlobs(data_dir / "blobs"), DataKeys(keyring), Statements(keyring))
         return await artifacts.open(model.versions[0], ArtifactRole.LITERT)
     finally:
         await main.close()

@@ -24,16 +24,21 @@ from maas_gateway.clock import SystemClock
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
+from maas_gateway.controlplane.erase import Erase, Stores
 from maas_gateway.controlplane.onboard import Onboard
 from maas_gateway.controlplane.operate import LEASE, Operate
 from maas_gateway.controlplane.promote import Promote
 from maas_gateway.controlplane.provision import Provision
+from maas_gateway.controlplane.publishing import Publishing
+from maas_gateway.controlplane.reseal import Reseal
+from maas_gateway.controlplane.resign import Resign
 from maas_gateway.controlplane.rotate import Rotate
 from maas_gateway.controlplane.schedule import Schedule
 from maas_gateway.controlplane.sweep import sweep
 from maas_gateway.controlplane.upload import Upload
 from maas_gateway.database.changes import Changes
 from maas_gateway.dataplane.describe import Describe
+from maas_gateway.dataplane.lease import Lease
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
 from maas_gateway.dataplane.servables import BatchLimits, Servables
@@ -44,6 +49,7 @@ from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
+from maas_gateway.keyring.statements import Statements
 from maas_gateway.place import open_databases, open_keyring
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
@@ -65,13 +71,17 @@ class Gateway:
     authenticator: Authenticator
     sign_in: SignIn
     jwks: JWKSet
+    statements: Statements
     predict: Predict
     describe: Describe
     reconciler: Reconciler
     upload: Upload
     promote: Promote
+    publishing: Publishing
     rotate: Rotate
     operate: Operate
+    reseal: Reseal
+    erase: Erase
     onboard: Onboard
     provision: Provision
     credentials: Credentials
@@ -102,6 +112,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         provision = Provision(acting, ground.keyring, identity.passwords)
         tasks.loop("changes", ground.changes.run)
         tasks.loop("reconcile", reconciler.run)
+        _keep_lease(ground, reconciler, servables, stack)
         tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
         tasks.loop("refusals", acting.audit.run)
         tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
@@ -111,13 +122,17 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             authenticator=identity.authenticator,
             sign_in=SignIn(acting.database, identity.passwords, identity.tokens, identity.standings),
             jwks=identity.jwks,
+            statements=ground.statements,
             predict=Predict(reconciler, servables),
             describe=Describe(reconciler, servables),
             reconciler=reconciler,
             upload=_upload(ground),
             promote=Promote(acting),
+            publishing=Publishing(acting),
             rotate=rotate,
             operate=operate,
+            erase=Erase(acting, _stores(ground), operate),
+            reseal=Reseal(acting, ground.artifacts, DataKeys(ground.keyring), operate),
             onboard=Onboard(acting, provision),
             provision=provision,
             credentials=Credentials(acting, identity.passwords),
@@ -135,6 +150,7 @@ class _Ground:
     metrics: Metrics
     changes: Changes
     keyring: Keyring
+    statements: Statements
     artifacts: Artifacts
     acting: Acting
     tasks: "_Tasks"
@@ -162,12 +178,14 @@ async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     keyring = open_keyring(settings, key_store, clock)
     stack.push_async_callback(keyring.root.close)
     changes.listen(keys.TOPIC, keyring.forget)
+    statements = Statements(keyring)
     return _Ground(
         settings=settings,
         metrics=metrics,
         changes=changes,
         keyring=keyring,
-        artifacts=Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring)),
+        statements=statements,
+        artifacts=Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring), statements),
         acting=Acting(main, audit, clock, changes.announce),
         tasks=await stack.enter_async_context(_background()),
     )
@@ -189,7 +207,9 @@ def _identity(ground: _Ground) -> _Identity:
 
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
     keys_of, tokens = ground.settings.keys, ground.settings.tokens
-    rotate = Rotate(ground.acting, ground.keyring, operate, token_life_s=tokens.life_s + 2 * tokens.skew_s)
+    resign = Resign(ground.acting.database, ground.statements)
+    token_life_s = tokens.life_s + 2 * tokens.skew_s
+    rotate = Rotate(ground.acting, ground.keyring, operate, resign=resign, token_life_s=token_life_s)
     return rotate, Schedule(
         ground.acting,
         ground.keyring,
@@ -197,6 +217,11 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
         rotate_after_days={Purpose(name): days for name, days in keys_of.rotate_after_days.items()},
         retire_after_days={Purpose(name): days for name, days in keys_of.retire_after_days.items()},
     )
+
+
+def _stores(ground: _Ground) -> Stores:
+    keyring = ground.keyring
+    return Stores(keyring.database, keyring, DataKeys(keyring), ground.artifacts, ground.statements)
 
 
 async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
@@ -222,11 +247,19 @@ def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:
     return servables
 
 
+def _keep_lease(ground: _Ground, reconciler: Reconciler, servables: Servables, stack: AsyncExitStack) -> None:
+    acting = ground.acting
+    lease = Lease(acting.database, ground.changes, reconciler, servables, clock=acting.clock)
+    stack.push_async_callback(lease.end)
+    ground.tasks.loop("lease", lease.run)
+
+
 def _upload(ground: _Ground) -> Upload:
     settings = ground.settings
     return Upload(
         ground.acting,
         ground.artifacts,
+        ground.statements,
         _converter(settings),
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,

@@ -1,24 +1,37 @@
 """The place a gateway lives in: its databases and keys opened, brought to where it can start, inspected."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.audit.store import records as read_chain
 from maas_gateway.clock import Clock, SystemClock
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
-from maas_gateway.database.migrations import is_current, migrate
+from maas_gateway.database.migrations import is_current, migrate, revision
 from maas_gateway.database.unscoped import read_all
-from maas_gateway.errors import Misconfigured
+from maas_gateway.errors import GatewayError, Misconfigured
 from maas_gateway.holders import configured_holders
 from maas_gateway.identifiers import PLATFORM
 from maas_gateway.keyring.adoption import adopt
+from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.file import FileHolder
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
 from maas_gateway.keyring.root import RootRing
+from maas_gateway.keyring.statements import Statements
+from maas_gateway.registry import store as registry
+from maas_gateway.registry.artifacts import Artifacts
+from maas_gateway.registry.directory import DirectoryBlobs
+from maas_gateway.registry.manifest import KIND as MANIFEST
+from maas_gateway.registry.manifest import digest_in, manifest_of
+from maas_gateway.registry.model import ArtifactRole, ModelVersion
 from maas_gateway.settings import Settings
 from maas_gateway.tenants import store as tenants
+
+_WITHOUT_MANIFESTS: Final = frozenset({"0001_main", "0002_main"})
+"""Schemas whose versions were published unsigned."""
 
 
 async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
@@ -36,8 +49,9 @@ async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
     if makes_root_key and settings.keys.holder == FileHolder.kind:
         FileHolder.make(settings.root_file)
     configured_holders(settings, clock)  # refused before anything is changed
-    await migrate_all(settings)
     main, key_store = open_databases(settings)
+    before = await revision(main, "main")
+    await migrate_all(settings)
     keyring = open_keyring(settings, key_store, clock)
     try:
         if settings.root_file.exists():
@@ -51,10 +65,34 @@ async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
             for purpose in Purpose:
                 if purpose is not Purpose.ROOT and purpose.has_ring(owner):
                     await keyring.ensure(owner, purpose)
+        if before in _WITHOUT_MANIFESTS:
+            await _sign_first(settings, main, keyring)
     finally:
         await keyring.root.close()
         await main.close()
         await key_store.close()
+
+
+async def _sign_first(settings: Settings, main: Database, keyring: Keyring) -> None:
+    """Sign a manifest for every version of before there were any.
+
+    Only the start that upgrades the schema does this, and only for what opens and is what was uploaded:
+    at any later start a version without a manifest is one that somebody has tampered with.
+    """
+    statements = Statements(keyring)
+    artifacts = Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring), statements)
+    async with read_all(main) as session:
+        unsigned = [v for model in await registry.models(session) for v in model.versions if not v.manifest]
+    for version in unsigned:
+        try:
+            found = [replace(a, digest=await artifacts.unsigned_digest(version, a.role)) for a in version.artifacts]
+        except GatewayError:
+            continue  # it does not open; whoever loads it will say so
+        known = replace(version, artifacts=tuple(found))
+        if known.artifact(ArtifactRole.SOURCE).digest == version.digest:
+            said = manifest_of(known, scanners={})
+            async with main.write(version.tenant) as session:
+                await registry.sign_first(session, replace(known, manifest=await statements.sign(MANIFEST, said)))
 
 
 async def migrate_all(settings: Settings) -> bool:
@@ -138,3 +176,40 @@ async def inspect(settings: Settings) -> Inspection:
         await main.close()
         await key_store.close()
     return Inspection(tuple(faults), tuple(chains))
+
+
+async def deep_faults(settings: Settings, tell: Callable[[int, int], None]) -> list[str]:
+    """Open every sealed artifact and compare its plaintext's digest with its manifest's; return what is wrong, in sentences.
+
+    Args:
+        settings: the configuration.
+        tell: told how many artifacts are done, and how many there are.
+
+    Raises:
+        Misconfigured: a database cannot be opened.
+    """
+    main, key_store = open_databases(settings)
+    keyring = open_keyring(settings, key_store, SystemClock())
+    artifacts = Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring), Statements(keyring))
+    faults = []
+    try:
+        async with read_all(main) as session:
+            models = await registry.models(session)
+        todo = [(v, artifact.role) for model in models for v in model.versions for artifact in v.artifacts]
+        for done, (version, role) in enumerate(todo, start=1):
+            try:
+                said = digest_in(await artifacts.manifest(version), role)
+                if await artifacts.digest(version, role) != said:
+                    faults.append(_deep_fault(version, role, "its plaintext is not what its manifest says"))
+            except GatewayError as error:
+                faults.append(_deep_fault(version, role, error.detail))
+            tell(done, len(todo))
+    finally:
+        await keyring.root.close()
+        await main.close()
+        await key_store.close()
+    return faults
+
+
+def _deep_fault(version: ModelVersion, role: ArtifactRole, why: str) -> str:
+    return f"tenant {version.tenant}, model '{version.model}' version {version.version}, {role}: {why}"

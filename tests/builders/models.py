@@ -4,7 +4,7 @@ import base64
 import fcntl
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from builders.gateways import World
@@ -80,6 +80,11 @@ async def published_model(
     return served
 
 
+def convert_as_before(world: World, demo: DemoModel) -> None:
+    """Have uploads over HTTP answer at once, with what the real converter answered before."""
+    world.app.state.gateway = replace(world.gateway, upload=_with_converter(world, demo.conversion))
+
+
 async def pieces(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
     """Give out bytes piece by piece, as a door does."""
     for start in range(0, len(content), size):
@@ -90,7 +95,12 @@ def _with_converter(world: World, conversion: Conversion) -> Upload:
     """Return the act of uploading with a converter that answers what it answered before."""
     own = world.gateway.upload
     return Upload(
-        own._acting, own._artifacts, _answering(conversion), spool_folder=own._spool_folder, max_bytes=own._max_bytes
+        own._acting,
+        own._artifacts,
+        own._statements,
+        _answering(conversion),
+        spool_folder=own._spool_folder,
+        max_bytes=own._max_bytes,
     )
 
 

@@ -1,6 +1,7 @@
 """A gateway as its operator runs it: real processes, a real port, killed when asked."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -18,6 +19,9 @@ from builders.gateways import Account
 
 PROGRAM = str(Path(sys.executable).parent / "maas-gateway")
 READY_WITHIN_S = 60.0
+
+_PR_CAPBSET_DROP = 24
+_N_CAPABILITIES = 64
 
 
 @dataclass
@@ -71,9 +75,25 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **cheap, **more}
 
 
+def drop_privileges() -> None:
+    """Have what this process executes next be an ordinary program of its user, even if that is root."""
+    for capability in range(_N_CAPABILITIES):
+        ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
 @contextmanager
-def serving(data_dir: Path, *arguments: str, command: str = "serve", **variables: str) -> Iterator[Served]:
-    """Run a gateway on a prepared place until the block is left; it is killed then, if it still runs."""
+def serving(
+    data_dir: Path, *arguments: str, command: str = "serve", is_privileged: bool = True, **variables: str
+) -> Iterator[Served]:
+    """Run a gateway on a prepared place until the block is left; it is killed then, if it still runs.
+
+    Args:
+        data_dir: the place.
+        arguments: further ones of the command.
+        command: which.
+        is_privileged: whether it has what root may beyond an ordinary user, if root runs the tests.
+        variables: of the environment.
+    """
     port = free_port()
     log = data_dir.parent / f"{command}-{port}.log"
     with log.open("wb") as output:
@@ -83,6 +103,7 @@ def serving(data_dir: Path, *arguments: str, command: str = "serve", **variables
             stderr=subprocess.STDOUT,
             env=environment(**variables),
             start_new_session=True,
+            preexec_fn=None if is_privileged else drop_privileges,  # noqa: PLW1509  nothing but system calls
         )
     served = Served(process, f"http://127.0.0.1:{port}", log)
     try:

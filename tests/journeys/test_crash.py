@@ -1,6 +1,7 @@
 """Kill -9 during an upload, a rotation and a promotion, then start: everything is as before or as after."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 import uuid
@@ -128,6 +129,81 @@ def test_a_rotation_that_was_killed_is_taken_up_and_finished(
         assert place.predict(served, invoker).status_code == 200
         again = httpx.post(f"{served.url}/admin/v1/keyrings/{purpose}:rotate", headers=headers, timeout=30)
         assert again.status_code in {200, 409}, again.text  # 409 while the taken-up one is being closed
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.06, 0.2])
+def test_a_resealing_that_was_killed_is_taken_up_and_serves_all_the_while(
+    tmp_path: Path, demo: DemoModel, after_s: float
+) -> None:
+    async def prepare(world: World) -> None:
+        for version in (1, 2):
+            await published_model(world, "acme", "bc", demo, version=version)
+
+    place = _prepared(tmp_path, demo, prepare)
+    blobs = place.data_dir / "blobs"
+    before = {file.name for file in blobs.glob("??/*")}
+    path = "/admin/v1/keyrings/artifacts:reseal"
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        _in_background(lambda: httpx.post(served.url + path, headers=headers, timeout=30))
+        time.sleep(after_s)
+        served.kill()
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        assert place.predict(served, headers).status_code == 200
+        deadline = time.monotonic() + RESUMED_WITHIN_S
+        while time.monotonic() < deadline:
+            again = httpx.post(served.url + path, headers=headers, timeout=30)
+            if again.status_code == 200:
+                break
+            assert again.status_code == 409, again.text  # the killed one is being taken up
+            time.sleep(0.5)
+        operation = again.json()
+        while operation["state"] == "running" and time.monotonic() < deadline:
+            time.sleep(0.5)
+            operation = httpx.get(
+                f"{served.url}/admin/v1/operations/{operation['id']}", headers=headers, timeout=30
+            ).json()
+        assert operation["state"] == "succeeded", operation
+    with serving(place.data_dir) as served:
+        assert place.predict(served, served.headers(place.owner)).status_code == 200
+        assert not before & _named_blobs(place.data_dir)
+
+
+@pytest.mark.parametrize("after_s", [0.01, 0.05, 0.2])
+def test_an_erasure_that_was_killed_is_ended_by_the_next_start(tmp_path: Path, demo: DemoModel, after_s: float) -> None:
+    async def prepare(world: World) -> None:
+        for name in ("bc", "kept"):
+            await published_model(world, "acme", name, demo)
+
+    place = _prepared(tmp_path, demo, prepare)
+    path = "/admin/v1/models/bc:erase"
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        _in_background(lambda: httpx.post(served.url + path, headers=headers, timeout=30))
+        time.sleep(after_s)
+        served.kill()
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        assert place.predict(served, headers, "kept").status_code == 200
+        deadline = time.monotonic() + RESUMED_WITHIN_S
+        while time.monotonic() < deadline:
+            events = httpx.get(f"{served.url}/admin/v1/audit/events?limit=1000", headers=headers, timeout=30).json()
+            kinds = [event["kind"] for event in events["events"]]
+            if "erase.began" not in kinds or "erase.finished" in kinds:
+                break
+            time.sleep(0.5)
+        assert kinds.count("erase.began") == kinds.count("erase.finished") == kinds.count("erasure.certified"), kinds
+        expected = 404 if "erase.began" in kinds else 200
+        assert place.predict(served, headers).status_code == expected
+        assert place.predict(served, headers, "kept").status_code == 200
+        assert len(_named_blobs(place.data_dir)) == (2 if expected == 404 else 4)
+
+
+def _named_blobs(data_dir: Path) -> set[str]:
+    """Return the blobs that some version names."""
+    with sqlite3.connect(data_dir / "gateway.sqlite") as database:
+        return {str(uuid.UUID(row[0])) for row in database.execute("SELECT id FROM artifacts")}
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.003, 0.01, 0.03])

@@ -15,6 +15,7 @@ import pytest
 from builders.gateways import World, bearer, running_gateway
 from builders.logs import Lines
 from builders.models import DemoModel, published_model, uploaded_model
+from builders.publishers import Pen
 from builders.requests import RawClient, ask
 
 pytestmark = pytest.mark.anyio
@@ -292,8 +293,18 @@ CASES = [
     Case("POST", f"{A}/keyrings/{{purpose}}:rotate", "key-custodian", 200, 404, 200),
     Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:retire", "key-custodian", 200, 404, 200),
     Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:destroy", "owner", 200, 404, 200),
+    Case("POST", f"{A}/keyrings/{{purpose}}:reseal", "key-custodian", 200, 404, 200),
     Case("GET", f"{A}/operations/{{operation}}", "key-custodian", 200, 404, 404),
+    Case("POST", f"{A}/operations/{{operation}}:cancel", "owner", 409, 404, 404),
     Case("GET", f"{A}/audit/events", "auditor", 200, 403, 200),
+    Case("GET", f"{A}/publisher-keys", "owner", 200, 403, 200),
+    Case("POST", f"{A}/publisher-keys", "owner", 201, 403, 201, "{publisher}"),
+    Case("DELETE", f"{A}/publisher-keys/{{publisher_key}}", "owner", 204, 404, 404),
+    Case("GET", f"{A}/publishing-rules", "owner", 200, 403, 200),
+    Case("PUT", f"{A}/publishing-rules", "owner", 200, 403, 200, {"requires_signature": False}),
+    # These end what they are about, so they come last; no later case names it.
+    Case("POST", f"{A}/models/{{model}}:erase", "owner", 200, 404, 404),
+    Case("POST", f"{A}/tenants/{{slug}}:erase", "operator", 200, 404, 404),
 ]
 PREDICTION_CASES = [
     Case("POST", "/v1/models/{model}:predict", "invoker", 200, 404, 404, "{instances}"),
@@ -328,6 +339,8 @@ async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
         operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=headers)
         assert operation.json()["state"] == "succeeded"
     operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=owner)
+    publisher = {"name": "ada", "pem": Pen().pem}
+    key = await world.http.post(f"{A}/publisher-keys", json={"name": "bob", "pem": Pen().pem}, headers=owner)
     row = list(demo.seed.example)
     return {
         "slug": "hooli",
@@ -340,6 +353,8 @@ async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
         "label": "stable",
         "purpose": "artifacts",
         "key": "1",
+        "publisher_key": key.json()["key_id"],
+        "{publisher}": publisher,
         "{instances}": {"instances": [row]},
         "{inputs}": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, len(row)], "data": row}]},
     }
@@ -487,6 +502,16 @@ async def test_account_is_made_bound_used_and_disabled(tmp_path: Path, database_
         assert (await world.http.post("/oauth/token", data=form)).status_code == 401
         assert (await world.http.patch(path, json={"enabled": True}, headers=owner)).status_code == 204
         assert (await world.http.post("/oauth/token", data=form)).status_code == 200
+
+
+async def test_owner_erases_its_own_tenant_and_no_other(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenants("acme", "globex")
+        owner, stranger = [await world.headers(world.owners[slug]) for slug in ("acme", "globex")]
+        assert (await world.http.post(f"{A}/tenants/acme:erase", headers=stranger)).status_code == 404
+        assert (await world.http.post(f"{A}/tenants/acme:erase", headers=owner)).json()["state"] == "succeeded"
+        assert (await world.http.get(f"{A}/models", headers=owner)).status_code == 401
+        assert (await world.http.get(f"{A}/models", headers=stranger)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -14,7 +15,9 @@ import httpx
 import pytest
 
 from builders.gateways import Account
+from builders.models import DemoModel
 from builders.processes import PROGRAM, environment, run_command, serving
+from builders.publishers import Pen
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +274,46 @@ def test_the_commands_for_models_and_keys_do_over_http_what_they_say(demo_dir: P
         assert "breast-cancer" in by_token.stdout
     nobody = run_command("models", "list", "--data-dir", str(tmp_path))
     assert nobody.returncode == os.EX_UNAVAILABLE
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on the path")
+def test_commands_that_the_help_teaches_sign_and_demand_signatures(
+    demo_dir: Path, tmp_path: Path, demo: DemoModel
+) -> None:
+    (tmp_path / "model.keras").write_bytes(demo.seed.archive)
+    model, signature, bundle = (str(tmp_path / name) for name in ("model.keras", "model.sig", "model.json"))
+    taught = run_command("publisher-keys", "--help").stdout + run_command("models", "push", "--help").stdout
+    for command in (
+        "openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
+        "openssl pkey -in key.pem -pubout -out public.pem",
+        "openssl dgst -sha256 -sign key.pem -out model.sig model.keras",
+    ):
+        assert command in taught
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    signer = Pen()
+    (tmp_path / "jwk.json").write_text(json.dumps(signer.jwk))
+    Path(bundle).write_text(json.dumps(signer.bundle(demo.seed.archive)))
+    with serving(demo_dir) as served:
+
+        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return run_command(*arguments, "--data-dir", str(demo_dir), "--url", served.url)
+
+        added = run("publisher-keys", "add", "release", str(tmp_path / "public.pem"), "--json")
+        assert added.returncode == 0, added.stderr
+        key_id = json.loads(added.stdout)["key_id"]
+        assert run("publisher-keys", "add", "bundles", str(tmp_path / "jwk.json")).returncode == 0
+        assert run("publisher-keys", "add", "mine", str(tmp_path / "key.pem")).returncode == os.EX_DATAERR
+        assert run("publisher-keys", "require", "yes").stdout == "Uploads must be signed.\n"
+        assert key_id in run("publisher-keys", "list").stdout
+        unsigned = run("models", "push", model, "signed", "1")
+        assert (unsigned.returncode, "openssl dgst" in unsigned.stderr) == (os.EX_DATAERR, True)
+        named = run("models", "push", model, "signed", "1", "--signature", signature, "--key-id", key_id)
+        assert f"Signed by release (key {key_id})." in named.stdout, named.stderr
+        bundled = run("models", "push", model, "signed", "2", "--bundle", bundle, "--json")
+        assert json.loads(bundled.stdout)["publisher"]["form"] == "openssf-bundle"
+        assert run("models", "push", model, "signed", "3", "--bundle", bundle, "--key-id", key_id).returncode == 2
+        assert run("publisher-keys", "remove", "release").returncode == 0
+        assert run("publisher-keys", "remove", "release").returncode == os.EX_NOINPUT
+        removed = run("models", "push", model, "signed", "3", "--signature", signature)
+        assert (removed.returncode, "does not verify" in removed.stderr) == (os.EX_DATAERR, True)
+        assert run("publisher-keys", "require", "no").stdout == "Uploads may be unsigned.\n"

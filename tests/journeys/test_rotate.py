@@ -3,13 +3,20 @@
 import asyncio
 import hashlib
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders.clocks import ShiftedClock
 from builders.gateways import Account, World, joined_gateway, running_gateway
 from builders.models import DemoModel, published_model
+from maas_gateway.controlplane.operate import Report
+from maas_gateway.controlplane.schedule import Schedule
+from maas_gateway.keyring.key import Purpose
+from maas_gateway.operations import store as operations
+from maas_gateway.operations.operation import Operation
 
 pytestmark = pytest.mark.anyio
 
@@ -31,11 +38,16 @@ async def _rotate(world: World, purpose: str) -> None:
     account = world.owners["acme"] if purpose in TENANTS else world.operator
     status, operation = await _post(world, account, f"{purpose}:rotate")
     assert status == 200, operation
+    operation = await _ended(world, account, operation)
+    assert operation["state"] == "succeeded", operation
+
+
+async def _ended(world: World, account: Account, operation: Any) -> Any:
     while operation["state"] == "running":
         await asyncio.sleep(0.1)
         path = f"/admin/v1/operations/{operation['id']}"
         operation = (await world.http.get(path, headers=await world.headers(account))).json()
-    assert operation["state"] == "succeeded", operation
+    return operation
 
 
 async def test_rotating_every_purpose_under_load_fails_no_request_and_touches_no_blob(
@@ -168,3 +180,119 @@ async def test_every_rotation_leaves_its_records(tmp_path: Path) -> None:
             "rotate.began",
             "rotate.finished",
         ]
+
+
+async def test_resealing_gives_every_artifact_a_new_key_and_a_new_blob_and_fails_no_request(
+    tmp_path: Path, database_url: str, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path, database_url) as world, joined_gateway(world) as elsewhere:
+        await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        owner = world.owners["acme"]
+        before, is_over, answered = _blobs(world), asyncio.Event(), []
+        body = {"instances": [list(demo.seed.example)]}
+
+        async def ask(process: World) -> None:
+            headers = await process.headers(owner)
+            while not is_over.is_set():
+                answered.append(
+                    (await process.http.post("/v1/models/bc:predict", json=body, headers=headers)).status_code
+                )
+
+        askers = [asyncio.create_task(ask(process)) for process in (world, elsewhere) for _ in range(4)]
+        status, counted = await _post(world, owner, "artifacts:reseal?dry_run=true")
+        assert (status, counted["total"], _blobs(world)) == (200, 2, before)
+        status, operation = await _post(world, owner, "artifacts:reseal")
+        assert status == 200, operation
+        assert (await _ended(world, owner, operation))["state"] == "succeeded"
+        is_over.set()
+        await asyncio.gather(*askers)
+        after = _blobs(world)
+        assert len(after) == 2
+        assert not before.keys() & after.keys()
+        assert not set(before.values()) & set(after.values())
+        assert set(answered) == {200}
+    async with joined_gateway(world) as restarted:
+        headers = await restarted.headers(owner)
+        assert (await restarted.http.post("/v1/models/bc:predict", json=body, headers=headers)).status_code == 200
+
+
+async def test_rotating_statements_signs_every_manifest_anew_and_lets_the_old_key_go(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        assert (await _post(world, world.operator, "statements/versions/1:retire"))[0] == 409
+        await _rotate(world, "statements")
+        for verb in ("retire", "destroy"):
+            status, ring = await _post(world, world.operator, f"statements/versions/1:{verb}")
+            assert status == 200, ring
+        assert [version["uses"] for version in ring["versions"]] == [0, 1]
+        assert ring["min_open_version"] == 2
+    async with joined_gateway(world) as restarted:
+        headers = await restarted.headers(world.owners["acme"])
+        body = {"instances": [list(demo.seed.example)]}
+        assert (await restarted.http.post("/v1/models/bc:predict", json=body, headers=headers)).status_code == 200
+
+
+async def test_cancelled_rotation_stops_at_its_next_step_and_another_goes_on_from_there(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        owner, operate = world.owners["acme"], world.gateway.operate
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+        work = operate._works["rotate"]
+
+        async def slow(operation: Operation, report: Report) -> None:
+            waiting.set()
+            await go_on.wait()
+            await work(operation, report)
+
+        operate.carry_out("rotate", slow)
+        rotating = asyncio.create_task(_post(world, owner, "artifacts:rotate"))
+        await waiting.wait()
+        principal = await world.principal(owner)
+        async with world.gateway.browse._database.read(principal.tenant) as session:
+            running = await operations.running(session, "keyring artifacts")
+        assert running is not None
+        assert (await _post(world, owner, "artifacts:rotate"))[0] == 409
+        path = f"/admin/v1/operations/{running.operation_id}:cancel"
+        cancelled = await world.http.post(path, headers=await world.headers(owner))
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+        go_on.set()
+        await rotating
+        again = await world.http.post(path, headers=await world.headers(owner))
+        assert again.status_code == 409
+        operate.carry_out("rotate", work)
+        await _rotate(world, "artifacts")
+        ring = (await world.http.get("/admin/v1/keyrings/artifacts", headers=await world.headers(owner))).json()
+        assert [version["state"] for version in ring["versions"]] == ["enabled", "primary"]
+
+
+async def test_keys_are_rotated_and_retired_by_age_as_the_configuration_says(tmp_path: Path, demo: DemoModel) -> None:
+    keys = {"rotate_after_days": {"artifacts": 30}, "retire_after_days": {"artifacts": 7}}
+    async with running_gateway(tmp_path, keys=keys) as world:
+        await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        clock = ShiftedClock()
+        gateway, tenant = world.gateway, await world.tenant_id("acme")
+        acting = replace(gateway.erase._acting, clock=clock)
+        ring = gateway.erase._stores.keyring
+        ring.clock = clock
+        schedule = Schedule(
+            acting,
+            ring,
+            gateway.rotate,
+            rotate_after_days={Purpose.ARTIFACTS: 30},
+            retire_after_days={Purpose.ARTIFACTS: 7},
+        )
+        seen = []
+        for days in (0, 29, 31, 36, 39):
+            clock.ahead_s = days * 86_400.0
+            await schedule.look()
+            seen.append([version.state.value for version in await ring.versions(tenant, Purpose.ARTIFACTS)])
+        assert seen[:2] == [["primary"], ["primary"]]
+        assert seen[2:] == [["enabled", "primary"], ["enabled", "primary"], ["disabled", "primary"]]

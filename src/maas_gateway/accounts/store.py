@@ -176,3 +176,10 @@ async def subject(session: TenantSession, subject: uuid.UUID) -> User | ServiceA
         return _user(user)
     account = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject)
     return None if account is None else _service_account(account)
+
+
+async def drop_every(session: TenantSession) -> None:
+    """Delete every account and binding of the session's tenant."""
+    for table in (ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS):
+        await session.delete(table)
+    await session.bump(TOPIC)

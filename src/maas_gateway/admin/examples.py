@@ -41,6 +41,26 @@ BINDING: Final[Example] = {
 }
 BINDINGS: Final[Example] = {"bindings": [BINDING]}
 
+PUBLISHER: Final[Example] = {
+    "key_id": "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U",
+    "name": "release",
+    "form": "es256",
+}
+PUBLIC_JWK: Final[Example] = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+}
+PUBLISHER_KEY: Final[Example] = {
+    "key_id": PUBLISHER["key_id"],
+    "name": "release",
+    "jwk": PUBLIC_JWK,
+    "created_at": _AT,
+}
+PUBLISHER_KEYS: Final[Example] = {"publisher_keys": [PUBLISHER_KEY]}
+PUBLISHING_RULES: Final[Example] = {"requires_signature": True}
+
 VERSION: Final[Example] = {
     "model": "breast-cancer",
     "version": 1,
@@ -56,6 +76,7 @@ VERSION: Final[Example] = {
     "findings": [],
     "created_by": "sa-347ed83d556b9af80ceb",
     "created_at": _AT,
+    "publisher": PUBLISHER,
 }
 MODEL: Final[Example] = {"name": "breast-cancer", "created_at": _AT, "versions": [VERSION], "labels": {"stable": 1}}
 MODELS: Final[Example] = {"models": [MODEL]}

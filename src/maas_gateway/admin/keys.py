@@ -52,6 +52,21 @@ async def rotate(
     return OperationAnswer.model_validate(operation.to_json())
 
 
+@router.post("/keyrings/{purpose}:reseal")
+async def reseal(
+    gateway: Gate,
+    caller: Caller,
+    purpose: PurposeName,
+    dry_run: Annotated[bool, Query(description="Only count what would be resealed.")] = False,  # noqa: FBT002
+) -> OperationAnswer:
+    """Seal every artifact of yours anew: a new data key and a new blob each, while requests go on.
+
+    For a data key that may have leaked; a rotation changes only what wraps data keys.
+    """
+    operation = await gateway.reseal.reseal(caller, purpose, is_dry_run=dry_run)
+    return OperationAnswer.model_validate(operation.to_json())
+
+
 @router.post("/keyrings/{purpose}/versions/{version}:retire")
 async def retire(gateway: Gate, caller: Caller, purpose: PurposeName, version: Number) -> KeyringAnswer:
     """Have an old version open and verify nothing any more; refused while anything needs it."""

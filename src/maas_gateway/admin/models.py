@@ -9,20 +9,28 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
-from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, VersionAnswer
+from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, OperationAnswer, VersionAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unsupported
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
+from maas_gateway.operations.operation import OperationState
+from maas_gateway.registry.openssf import MAX_BUNDLE_BYTES
+from maas_gateway.registry.publishers import PublisherSignature, SignatureForm
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import problem_answers
 from maas_gateway.web.exchange import length_of
+from maas_gateway.web.structured_fields import parse_dictionary, parse_item
 
 router: Final = APIRouter(prefix="/admin/v1/models", tags=["Models"], responses=RESPONSES)
 
 _SETTLE_S: Final = 10.0
 _IDLE_S: Final = 30.0
 _SHA256_BYTES: Final = 32
+_SIGNATURE_FIELDS: Final = (
+    'Model-Signature: sig=:<base64 of the signature>:, keyid="<the key\'s id>"; '
+    "or Model-Signature-Bundle: :<base64 of the bundle>: (RFC 9651)"
+)
 
 Name = Annotated[str, Path(description="The model's name.", examples=["breast-cancer"])]
 Number = Annotated[int, Path(ge=1, le=MAX_VERSION, description="The version's number.", examples=[1])]
@@ -39,7 +47,27 @@ _UPLOAD: Final[dict[str, Any]] = {
             "in": "header",
             "schema": {"type": "string"},
             "description": "`sha-256=:<base64>:` (RFC 9530); what arrives is compared with it.",
-        }
+        },
+        {
+            "name": "Model-Signature",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": (
+                "A publisher's signature of the body, made with a key that your tenant has registered: "
+                '`sig=:<base64>:, keyid="<the key\'s id>"` (a dictionary, RFC 9651). ECDSA on P-256 with SHA-256, '
+                "DER as `openssl dgst -sha256 -sign key.pem model.keras` writes it, or r ‖ s. Without `keyid`, every "
+                "registered key is tried. A tenant may demand a signature: `PUT /admin/v1/publishing-rules`."
+            ),
+        },
+        {
+            "name": "Model-Signature-Bundle",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": (
+                "The same as an OpenSSF model-signing bundle, in the place of `Model-Signature`: `:<base64 of the "
+                f"JSON>:`, what `model_signing sign key` writes about the one file; at most {MAX_BUNDLE_BYTES} bytes."
+            ),
+        },
     ],
 }
 
@@ -103,6 +131,7 @@ async def upload(
         digest=_declared_digest(request),
         declared_bytes=length_of(declared.encode("latin-1")),
         chunks=_chunks(request),
+        signature=_declared_signature(request),
     )
     staged, is_new = await gateway.upload.upload(caller, ModelRef(name, version), incoming)
     response.status_code = 201 if is_new else 200
@@ -159,6 +188,33 @@ def _declared_digest(request: Request) -> bytes | None:
     raise InvalidRequest("Content-Digest: sha-256=:<base64 of 32 bytes>: (RFC 9530)")
 
 
+def _declared_signature(request: Request) -> PublisherSignature | None:
+    plain, bundle = (request.headers.getlist(name) for name in ("model-signature", "model-signature-bundle"))
+    if plain and bundle:
+        raise InvalidRequest("send one of Model-Signature and Model-Signature-Bundle")
+    try:
+        if plain:
+            return _plain_signature(", ".join(plain))
+        return _bundle_signature(", ".join(bundle)) if bundle else None
+    except ValueError as cause:
+        raise InvalidRequest(_SIGNATURE_FIELDS) from cause
+
+
+def _plain_signature(field: str) -> PublisherSignature:
+    members = parse_dictionary(field)
+    content, key_id = members.pop("sig", None), members.pop("keyid", None)
+    if members or not isinstance(content, bytes) or isinstance(key_id, bytes):
+        raise ValueError("other members, or of other types")
+    return PublisherSignature(SignatureForm.ES256, content, key_id)
+
+
+def _bundle_signature(field: str) -> PublisherSignature:
+    content = parse_item(field)
+    if not isinstance(content, bytes):
+        raise ValueError("a string")  # noqa: TRY004 - one kind of failure for a malformed field
+    return PublisherSignature(SignatureForm.OPENSSF_BUNDLE, content)
+
+
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     stream = aiter(request.stream())
     while True:
@@ -172,3 +228,15 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         except ClientDisconnect as cause:
             raise InvalidRequest("the upload broke off; nothing was kept") from cause
         yield chunk
+
+
+@router.post("/{name}:erase")
+async def erase_model(gateway: Gate, caller: Caller, response: Response, name: Name) -> OperationAnswer:
+    """Erase a model for good: its keys first, then its versions, labels and blobs.
+
+    Answers the operation; its `result` holds the signed certificate. 202 if some process is slow to
+    let go: follow the operation at /admin/v1/operations/{id}.
+    """
+    operation = await gateway.erase.model(caller, name)
+    response.status_code = 202 if operation.state is OperationState.RUNNING else 200
+    return OperationAnswer.model_validate(operation.to_json())

@@ -13,6 +13,7 @@ from maas_gateway.admin import examples
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.identifiers import MAX_VERSION
 from maas_gateway.registry.model import Model, ModelVersion
+from maas_gateway.registry.publishers import Publisher
 from maas_gateway.tenants.tenant import Tenant
 
 
@@ -164,6 +165,21 @@ class BindingsAnswer(BaseModel):
     bindings: list[BindingAnswer]
 
 
+class PublisherAnswer(BaseModel):
+    """Who had signed a version before it was uploaded."""
+
+    model_config = _like(examples.PUBLISHER)
+
+    key_id: str = Field(description="The key that verified the signature: its thumbprint (RFC 7638).")
+    name: str = Field(description="What your tenant called that key then.")
+    form: Literal["es256", "openssf-bundle"]
+
+    @classmethod
+    def of(cls, publisher: Publisher) -> Self:
+        """Say what a caller may know of it."""
+        return cls(key_id=publisher.key_id, name=publisher.name, form=publisher.form.value)
+
+
 class VersionAnswer(BaseModel):
     """A version of a model."""
 
@@ -180,6 +196,7 @@ class VersionAnswer(BaseModel):
     findings: list[dict[str, Any]]
     created_by: str
     created_at: datetime
+    publisher: PublisherAnswer | None = Field(default=None, description="None if nobody had signed it.")
 
     @classmethod
     def of(cls, version: ModelVersion) -> Self:
@@ -196,6 +213,7 @@ class VersionAnswer(BaseModel):
             findings=[dict(finding) for finding in version.findings],
             created_by=version.created_by,
             created_at=version.created_at,
+            publisher=version.publisher and PublisherAnswer.of(version.publisher),
         )
 
 
@@ -271,6 +289,9 @@ class OperationAnswer(BaseModel):
     done: int
     total: int
     error: str | None
+    result: dict[str, Any] | None = Field(
+        default=None, description="Of an erasure: its signed certificate, and what that says."
+    )
     created_at: datetime
 
 

@@ -5,7 +5,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
-from maas_gateway.admin.schemas import NewTenant, OnboardedAnswer, OwnerAnswer, TenantAnswer, TenantsAnswer
+from maas_gateway.admin.schemas import (
+    NewTenant,
+    OnboardedAnswer,
+    OperationAnswer,
+    OwnerAnswer,
+    TenantAnswer,
+    TenantsAnswer,
+)
+from maas_gateway.operations.operation import OperationState
 from maas_gateway.tenants.tenant import TenantState
 from maas_gateway.web.bodies import body_schema, read_body
 
@@ -46,3 +54,15 @@ async def suspend(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
 async def resume(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Have a suspended tenant's principals act again."""
     return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.ACTIVE))
+
+
+@router.post("/{slug}:erase")
+async def erase_tenant(gateway: Gate, caller: Caller, response: Response, slug: Slug) -> OperationAnswer:
+    """Erase a tenant for good: its keys first, then models, accounts and blobs.
+
+    Answers the operation; its `result` holds the signed certificate. 202 if some process is slow to
+    let go: follow the operation at /admin/v1/operations/{id}.
+    """
+    operation = await gateway.erase.tenant(caller, slug)
+    response.status_code = 202 if operation.state is OperationState.RUNNING else 200
+    return OperationAnswer.model_validate(operation.to_json())

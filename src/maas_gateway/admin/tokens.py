@@ -125,6 +125,19 @@ async def jwks(gateway: Gate) -> dict[str, Any]:
 
 
 @router.get(
+    "/.well-known/statement-keys.json",
+    summary="Public keys of statements",
+    responses={200: {"content": {"application/json": {"example": examples.JWKS}}}},
+)
+async def statement_keys(gateway: Gate) -> dict[str, Any]:
+    """Return every public key that signs or once signed manifests and erasure certificates, with its `state`.
+
+    A key that is disabled or destroyed signs nothing any more; what it signed before still verifies.
+    """
+    return {"keys": await gateway.statements.history()}
+
+
+@router.get(
     "/.well-known/oauth-authorization-server",
     summary="Where tokens come from",
     responses={200: {"content": {"application/json": {"example": examples.AUTHORIZATION_SERVER}}}},

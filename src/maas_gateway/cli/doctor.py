@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -12,21 +11,24 @@ from typing import Any
 import typer
 
 from maas_gateway.audit.chain import verify
+from maas_gateway.cli import surroundings
 from maas_gateway.cli.configuration import configured
 from maas_gateway.clock import SystemClock
 from maas_gateway.errors import GatewayError, Misconfigured
-from maas_gateway.gateway import inspect
-from maas_gateway.keyring.file import FileHolder
+from maas_gateway.holders import configured_holders
+from maas_gateway.place import deep_faults, inspect
 from maas_gateway.settings import Settings, production_faults
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def run_doctor(config: Path | None, options: Mapping[str, Any]) -> None:
+def run_doctor(config: Path | None, options: Mapping[str, Any], *, is_deep: bool = False) -> None:
     """Check, print, and leave with 0 if nothing is unsafe or missing, else with 78."""
     settings = configured(config, options)
     faults = asyncio.run(_faults(settings))
-    for advice in _advice(settings):
+    if is_deep and not faults:
+        faults = _opened(settings)
+    for advice in (*_advice(settings), *asyncio.run(surroundings.notes(settings))):
         typer.echo(f"note: {advice}")
     for fault in faults:
         typer.echo(f"fault: {fault}")
@@ -41,6 +43,18 @@ async def _faults(settings: Settings) -> list[str]:
     return found
 
 
+def _opened(settings: Settings) -> list[str]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bar:
+        task = bar.add_task("Opening every artifact", total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return asyncio.run(deep_faults(settings, tell))
+
+
 async def _of_place(settings: Settings) -> AsyncIterator[str]:
     folder = settings.data_dir
     if not folder.is_dir():
@@ -50,13 +64,11 @@ async def _of_place(settings: Settings) -> AsyncIterator[str]:
         yield f"others can read the data directory; run: chmod 700 {folder}"
     if not os.access(folder, os.W_OK):
         yield f"the data directory {folder} cannot be written to"
-    if not settings.root_file.exists():
-        yield f"there is no root key at {settings.root_file}; run: maas-gateway init"
-        return
     try:
-        FileHolder(settings.root_file, SystemClock())
+        configured_holders(settings, SystemClock())
     except Misconfigured as error:
         yield error.detail
+        return
     if settings.environment == "development" and settings.http.host not in {"127.0.0.1", "::1", "localhost"}:
         yield f"a development configuration listens on {settings.http.host}, which others can reach, without TLS"
 
@@ -85,17 +97,6 @@ def _advice(settings: Settings) -> list[str]:
         notes.append(
             "the root key lies in the data directory: whoever copies that whole directory can open every model"
         )
-    if _has_swap():
-        notes.append("this machine has swap: opened models may be written to it")
-    if resource.getrlimit(resource.RLIMIT_CORE)[1]:
-        notes.append("core dumps are possible here; serve switches them off for itself")
     if settings.http.workers > 1 and settings.main_url.startswith("sqlite"):
         notes.append("several workers share one SQLite file; PostgreSQL serves management calls of many workers better")
     return notes
-
-
-def _has_swap() -> bool:
-    try:
-        return len(Path("/proc/swaps").read_text(encoding="ascii").splitlines()) > 1
-    except OSError:
-        return False

@@ -6,12 +6,13 @@ imported when its command runs.
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from maas_gateway.cli import keys, models, tokens
+from maas_gateway.cli import keys, models, publisher_keys, tenants, tokens
 from maas_gateway.client.failure import GatewayRefused
 from maas_gateway.errors import (
     GatewayError,
@@ -34,7 +35,9 @@ app = typer.Typer(
 )
 database = typer.Typer(help="The gateway's own databases.", no_args_is_help=True)
 app.add_typer(models.app, name="models")
+app.add_typer(publisher_keys.app, name="publisher-keys")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(database, name="database")
 
@@ -55,6 +58,15 @@ _HTTP_EXITS: Final = {
     503: os.EX_TEMPFAIL,
 }
 
+
+class Part(StrEnum):
+    """A part of a backup."""
+
+    MAIN = "main"
+    KEYS = "keys"
+    BLOBS = "blobs"
+
+
 Config = Annotated[
     Path | None, typer.Option("--config", help="A TOML file; without one, embedded defaults and MAAS_… variables hold.")
 ]
@@ -62,6 +74,12 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where embedded
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.  [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on.  [default: 8080]")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Worker processes.  [default: 1]")]
+To = Annotated[Path, typer.Option("--to", help="A directory that does not exist yet, or is empty.")]
+Source = Annotated[Path, typer.Option("--from", help="The directory that `backup` wrote.")]
+Only = Annotated[
+    list[Part] | None,
+    typer.Option("--only", metavar="main|keys|blobs", help="This part alone; may be given twice.  [default: all]"),
+]
 
 
 @app.command()
@@ -95,11 +113,17 @@ def serve(
 
 
 @app.command()
-def doctor(config: Config = None, data_dir: DataDir = None) -> None:
+def doctor(
+    config: Config = None,
+    data_dir: DataDir = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also open every sealed artifact and compare it with its manifest.")
+    ] = False,
+) -> None:
     """Check a configuration and a place; say in sentences what is unsafe or missing. Exit code 0 means nothing is."""
     from maas_gateway.cli.doctor import run_doctor
 
-    run_doctor(config, {"data_dir": data_dir})
+    run_doctor(config, {"data_dir": data_dir}, is_deep=deep)
 
 
 @database.command("upgrade")
@@ -108,6 +132,40 @@ def upgrade(config: Config = None, data_dir: DataDir = None) -> None:
     from maas_gateway.cli.initialise import run_upgrade
 
     run_upgrade(config, {"data_dir": data_dir})
+
+
+@database.command("backup")
+def backup(to: To, only: Only = None, config: Config = None, data_dir: DataDir = None) -> None:
+    """Copy the databases and the sealed models into a directory, while a gateway serves them.
+
+    A backup has three parts, each whole by itself. main/ holds tenants, accounts, models, operations and the audit
+    chains. keys/ holds the key store: every key, wrapped by the root key. blobs/ holds the sealed models that main names.
+
+    Keep keys/ apart from the other two, and not for long: a key that was destroyed is gone only once the last backup
+    of it is gone. Taken at different times, main comes first, keys and blobs after it.
+
+    Never in a backup: the root key, without which none of it opens; keep a copy of that elsewhere. Nor the
+    configuration, uploads that are not finished, or files with passwords that init and demo wrote.
+    """
+    from maas_gateway.cli.backup import run_backup
+
+    run_backup(config, {"data_dir": data_dir}, to, only)
+
+
+@database.command("restore")
+def restore(source: Source, only: Only = None, config: Config = None, data_dir: DataDir = None) -> None:
+    """Put a backup into a place without rows, before a gateway serves it; also from SQLite to PostgreSQL and back.
+
+    The backup is read to its end first; what is cut, altered, or of another version's schema is refused, and so is a
+    database that has rows. Each database is restored as a whole or not at all; what was killed is run again.
+
+    The root key must be where it was, or nothing opens: put it back, and do not run init before restoring.
+
+    What was erased after the backup was taken comes back, if its keys/ is from before too: erase it again.
+    """
+    from maas_gateway.cli.restore import run_restore
+
+    run_restore(config, {"data_dir": data_dir}, source, only)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,6 +16,7 @@ from maas_gateway.client.failure import GatewayRefused
 
 _CHUNK_BYTES = 1 << 18
 _UPLOAD_TIMEOUT_S = 600.0
+_ERASE_TIMEOUT_S = 60.0
 
 
 class GatewayClient:
@@ -47,7 +48,15 @@ class GatewayClient:
         return list(self._call("GET", "/admin/v1/models")["models"])
 
     def push(
-        self, path: Path, model: str, version: int, on_progress: Callable[[int], None] = lambda _: None
+        self,
+        path: Path,
+        model: str,
+        version: int,
+        on_progress: Callable[[int], None] = lambda _: None,
+        *,
+        signature: bytes | None = None,
+        key_id: str | None = None,
+        bundle: bytes | None = None,
     ) -> dict[str, Any]:
         """Upload a `.keras` file as a version.
 
@@ -56,6 +65,9 @@ class GatewayClient:
             model: the model's name.
             version: the version's number.
             on_progress: told how many bytes were sent since it was last told.
+            signature: a publisher's, of the file: DER, as `openssl dgst -sha256 -sign` writes it, or r ‖ s.
+            key_id: which registered key made it; without it, every one is tried.
+            bundle: in the place of `signature`, what `model_signing sign key` wrote about the file.
         """
         with path.open("rb") as file:
             digest = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
@@ -70,7 +82,11 @@ class GatewayClient:
             "PUT",
             f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format=keras",
             content=chunks(),
-            headers={"Content-Digest": f"sha-256=:{digest}:", "Content-Length": str(path.stat().st_size)},
+            headers={
+                "Content-Digest": f"sha-256=:{digest}:",
+                "Content-Length": str(path.stat().st_size),
+                **_signed(signature, key_id, bundle),
+            },
             timeout=_UPLOAD_TIMEOUT_S,
         )
 
@@ -84,14 +100,60 @@ class GatewayClient:
         path = f"/admin/v1/models/{quote(model, safe='')}/labels/{quote(label, safe='')}"
         return self._call("PUT", path, json={"version": version})
 
+    def publisher_keys(self) -> list[dict[str, Any]]:
+        """Return the public keys whose signatures the caller's tenant takes."""
+        return list(self._call("GET", "/admin/v1/publisher-keys")["publisher_keys"])
+
+    def add_publisher_key(self, name: str, key: Mapping[str, Any] | str) -> dict[str, Any]:
+        """Register a publisher's public key: a JWK, or PEM."""
+        form = {"pem": key} if isinstance(key, str) else {"jwk": dict(key)}
+        return self._call("POST", "/admin/v1/publisher-keys", json={"name": name, **form})
+
+    def remove_publisher_key(self, key_id: str) -> None:
+        """Have a key verify no upload any more."""
+        self._call("DELETE", f"/admin/v1/publisher-keys/{quote(key_id, safe='')}")
+
+    def requires_signature(self) -> bool:
+        """Tell whether the caller's tenant takes signed uploads only."""
+        return bool(self._call("GET", "/admin/v1/publishing-rules")["requires_signature"])
+
+    def require_signature(self, *, is_required: bool) -> None:
+        """Say whether the caller's tenant takes signed uploads only."""
+        self._call("PUT", "/admin/v1/publishing-rules", json={"requires_signature": is_required})
+
     def keyrings(self) -> list[dict[str, Any]]:
         """Return the caller's keyrings."""
         return list(self._call("GET", "/admin/v1/keyrings")["keyrings"])
 
-    def rotate(self, purpose: str, *, is_dry_run: bool = False) -> dict[str, Any]:
-        """Rotate a keyring; return the operation."""
+    def rotate(self, purpose: str, *, is_dry_run: bool = False, holder: str | None = None) -> dict[str, Any]:
+        """Rotate a keyring, the root's perhaps to another holder; return the operation."""
         path = f"/admin/v1/keyrings/{quote(purpose, safe='')}:rotate"
-        return self._call("POST", path, params={"dry_run": is_dry_run})
+        moved = {} if holder is None else {"holder": holder}
+        return self._call("POST", path, params={"dry_run": is_dry_run, **moved})
+
+    def reseal(self, *, is_dry_run: bool = False) -> dict[str, Any]:
+        """Seal every artifact of the caller's tenant anew; return the operation."""
+        return self._call("POST", "/admin/v1/keyrings/artifacts:reseal", params={"dry_run": is_dry_run})
+
+    def cancel(self, operation_id: str) -> dict[str, Any]:
+        """Have an operation stop at its next step."""
+        return self._call("POST", f"/admin/v1/operations/{operation_id}:cancel")
+
+    def tenants(self) -> list[dict[str, Any]]:
+        """Return the tenants that the caller may know."""
+        return list(self._call("GET", "/admin/v1/tenants")["tenants"])
+
+    def onboard(self, slug: str, owner: str) -> dict[str, Any]:
+        """Make a tenant with its first owner, whose password is told this once."""
+        return self._call("POST", "/admin/v1/tenants", json={"slug": slug, "owner": owner})
+
+    def tenant_act(self, slug: str, verb: str) -> dict[str, Any]:
+        """Suspend, resume or erase a tenant; `verb` is one of these."""
+        return self._call("POST", f"/admin/v1/tenants/{quote(slug, safe='')}:{verb}", timeout=_ERASE_TIMEOUT_S)
+
+    def erase_model(self, model: str) -> dict[str, Any]:
+        """Erase a model; return the operation, whose result is the certificate."""
+        return self._call("POST", f"/admin/v1/models/{quote(model, safe='')}:erase", timeout=_ERASE_TIMEOUT_S)
 
     def end_key(self, purpose: str, version: int, verb: str) -> dict[str, Any]:
         """Retire or destroy an old key version; `verb` is "retire" or "destroy"."""
@@ -128,3 +190,13 @@ class GatewayClient:
             detail = body.get("detail") or body.get("error_description") or body.get("error") or answer.reason_phrase
             raise GatewayRefused(answer.status_code, str(detail))
         return body
+
+
+def _signed(signature: bytes | None, key_id: str | None, bundle: bytes | None) -> dict[str, str]:
+    """Return the fields that carry a publisher's signature (RFC 9651)."""
+    if bundle is not None:
+        return {"Model-Signature-Bundle": f":{base64.b64encode(bundle).decode()}:"}
+    if signature is None:
+        return {}
+    named = "" if key_id is None else f', keyid="{key_id}"'
+    return {"Model-Signature": f"sig=:{base64.b64encode(signature).decode()}:{named}"}

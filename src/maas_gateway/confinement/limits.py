@@ -1,20 +1,24 @@
-"""What a process does to itself so that less can go wrong: limits, no core dump, no network.
+"""What a process does to itself so that less can go wrong: limits, no core dump, no network, locked memory.
 
 Rules: a resource limit that cannot be set is an error; what the kernel may refuse (a network of
-its own, a Landlock domain) is tried, and the answer says whether it is in force.
+its own, a Landlock domain, a lock on memory) is tried, and the answer says whether it is in force.
 """
 
 import ctypes
+import mmap
 import resource
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
-# Source: linux/prctl.h and linux/sched.h.
+# Source: linux/prctl.h, linux/sched.h and asm-generic/mman-common.h.
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PROT_READ: Final = 1
+_PROT_WRITE: Final = 2
+_MLOCK_ONFAULT: Final = 1
 _CLONE_NEWIPC: Final = 0x08000000
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
@@ -87,8 +91,9 @@ class Limits:
 def harden_process() -> None:
     """Keep this process's memory, and the keys in it, out of core dumps and from other processes.
 
-    Protects against a core file on disk and against reading `/proc/<pid>/mem` or attaching a
-    debugger as the same user. Does not protect against root, nor against swap.
+    It may lock as much memory as its hard limit allows from then on. Protects against a core file on
+    disk and against reading `/proc/<pid>/mem` or attaching a debugger as the same user. Does not
+    protect against root, nor what is not locked against swap.
 
     Raises:
         OSError: the kernel refuses.
@@ -96,7 +101,58 @@ def harden_process() -> None:
     Source: prctl(2), PR_SET_DUMPABLE; core(5).
     """
     _set(resource.RLIMIT_CORE, 0)
+    _set(resource.RLIMIT_MEMLOCK, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1])
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def hide_memory(address: int, n_bytes: int) -> None:
+    """Keep pages of this process out of core dumps, and out of processes that it forks.
+
+    Args:
+        address: where a mapping begins.
+        n_bytes: its size.
+
+    Raises:
+        OSError: the kernel refuses.
+
+    Source: madvise(2), MADV_DONTDUMP and MADV_DONTFORK.
+    """
+    for advice in (mmap.MADV_DONTDUMP, mmap.MADV_DONTFORK):
+        if _libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes), advice) != 0:
+            raise OSError(ctypes.get_errno(), "madvise was refused")
+
+
+def lock_memory(address: int, n_bytes: int, *, waits_for_touch: bool = False) -> bool:
+    """Keep pages of this process out of swap; answer whether that worked.
+
+    Args:
+        address: of the first byte.
+        n_bytes: at least 1.
+        waits_for_touch: whether a page is locked when it is first touched, instead of being made now;
+            all of them count towards the limit at once either way.
+
+    Source: mlock(2), MLOCK_ONFAULT; RLIMIT_MEMLOCK in getrlimit(2).
+    """
+    flags = _MLOCK_ONFAULT if waits_for_touch else 0
+    return bool(_libc().mlock2(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes), flags) == 0)
+
+
+def set_writable(address: int, n_bytes: int, *, is_writable: bool) -> None:
+    """Let this process write to pages of its own, or to read them only.
+
+    Args:
+        address: where a mapping begins.
+        n_bytes: its size.
+        is_writable: which of the two.
+
+    Raises:
+        OSError: the kernel refuses.
+
+    Source: mprotect(2).
+    """
+    allowed = _PROT_READ | (_PROT_WRITE if is_writable else 0)
+    if _libc().mprotect(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes), allowed) != 0:
+        raise OSError(ctypes.get_errno(), "mprotect was refused")
 
 
 def bind_to_parent() -> None:

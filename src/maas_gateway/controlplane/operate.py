@@ -31,7 +31,8 @@ _WAIT_S: Final = 2.0
 
 Report = Callable[[int, int], Awaitable[None]]
 """Told how many items are done, and how many there are."""
-Work = Callable[[Operation, Report], Awaitable[None]]
+Work = Callable[[Operation, Report], Awaitable[Mapping[str, object] | None]]
+"""Does what an operation says; what it returns is kept as the operation's result."""
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -80,8 +81,8 @@ class Operate:
         """Say how acts of a kind are done; once, while the gateway is built."""
         self._works[kind] = work
 
-    async def begin(self, act: LongAct) -> Operation:
-        """Begin an act; return it finished if it was short, running otherwise.
+    async def begin(self, act: LongAct, *, wait_s: float = _WAIT_S) -> Operation:
+        """Begin an act; return it finished if it took no longer than `wait_s`, running otherwise.
 
         Raises:
             Conflict: one with the same subject is running.
@@ -97,7 +98,7 @@ class Operate:
         finished = asyncio.Event()
         self._spawn(self._run(operation, finished))
         try:
-            await asyncio.wait_for(finished.wait(), _WAIT_S)
+            await asyncio.wait_for(finished.wait(), wait_s)
         except TimeoutError:
             self._log.info("operation_goes_on", operation=str(operation.operation_id), kind=act.kind)
         async with self._acting.database.read(act.tenant) as session:
@@ -149,8 +150,8 @@ class Operate:
     async def _run(self, operation: Operation, finished: asyncio.Event) -> None:
         renewing = asyncio.create_task(self._renew(operation, asyncio.current_task()))
         try:
-            await self._works[operation.kind](operation, self._report(operation))
-            await self._finish(operation, OperationState.SUCCEEDED)
+            result = await self._works[operation.kind](operation, self._report(operation))
+            await self._finish(operation, OperationState.SUCCEEDED, result=result)
         except _Stopped:
             self._log.info("operation_stopped", operation=str(operation.operation_id))
         except GatewayError as error:
@@ -181,9 +182,16 @@ class Operate:
 
         return report
 
-    async def _finish(self, operation: Operation, state: OperationState, *, error: str | None = None) -> None:
+    async def _finish(
+        self,
+        operation: Operation,
+        state: OperationState,
+        *,
+        error: str | None = None,
+        result: Mapping[str, object] | None = None,
+    ) -> None:
         async with self._acting.database.write(operation.tenant) as session:
-            if await store.finish(session, operation.operation_id, state, error=error):
+            if await store.finish(session, operation.operation_id, state, error=error, result=result):
                 kind = "finished" if state is OperationState.SUCCEEDED else "failed"
                 event = AuditEvent(f"{operation.kind}.{kind}", operation.actor, operation.thing)
                 await self._acting.audit.record(session, event)

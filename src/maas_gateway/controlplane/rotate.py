@@ -5,13 +5,14 @@ is rewrapped, then it is checked that nothing is under them; each step may be re
 retired only when nothing needs it: no item is under it, and no token it signed can still be alive.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Final
 
 from maas_gateway.audit.event import AuditEvent
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.operate import LongAct, Operate, Report
+from maas_gateway.controlplane.resign import Resign
 from maas_gateway.errors import Conflict, KeyNotFound
 from maas_gateway.identifiers import TenantId
 from maas_gateway.keyring import rewrap
@@ -24,6 +25,7 @@ from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.principal import Principal
 
 KIND: Final = "rotate"
+_TELL_EVERY_S: Final = 0.5
 
 
 class Rotate:
@@ -33,10 +35,14 @@ class Rotate:
         acting: what every act needs.
         keyring: all rings.
         operate: runs long acts.
+        resign: the manifests that `statements` has signed.
         token_life_s: how long a signed token can live, clock skew included, in seconds.
     """
 
-    def __init__(self, acting: Acting, keyring: Keyring, operate: Operate, *, token_life_s: int) -> None:
+    def __init__(
+        self, acting: Acting, keyring: Keyring, operate: Operate, *, resign: Resign, token_life_s: int
+    ) -> None:
+        self._resign = resign
         self._acting = acting
         self._keyring = keyring
         self._operate = operate
@@ -118,6 +124,7 @@ class Rotate:
         if old.state is KeyState.PRIMARY:
             raise Conflict("the primary gives way only to a new one: rotate first")
         self._refuse_if_tokens_live(old)
+        await self._refuse_if_it_signed(old)
         await self._move(actor, old, KeyState.DISABLED, "key.retired")
 
     async def destroy(self, principal: Principal, purpose: str, version: int) -> dict[str, object]:
@@ -138,7 +145,7 @@ class Rotate:
         self, owner: TenantId, purpose: Purpose, actor: str, *, holder: str | None = None, is_dry_run: bool = False
     ) -> LongAct:
         versions = await self._keyring.versions(owner, purpose)
-        total = sum([await rewrap.n_uses(self._keyring, owner, purpose, v.version) for v in versions])
+        total = sum([await self._uses(version) for version in versions])
         subject: dict[str, object] = {"purpose": purpose.value, "dry_run": is_dry_run}
         if holder is not None:
             subject["holder"] = holder
@@ -154,13 +161,37 @@ class Rotate:
             await report(0, operation.total)
             await self._keyring.move(owner, purpose, version, state=KeyState.PRIMARY)
         self._acting.announce(keys.TOPIC)
-        done = 0
-        async for moved in rewrap.rewrap(self._keyring, owner, purpose):
+        done, told_at_s = 0, self._acting.clock.monotonic_s()
+        async for moved in self._moved(owner, purpose):
             done += moved
-            await report(done, done + await rewrap.n_to_rewrap(self._keyring, owner, purpose))
+            if self._acting.clock.monotonic_s() - told_at_s >= _TELL_EVERY_S:
+                await report(done, max(operation.total, done))
+                told_at_s = self._acting.clock.monotonic_s()
+        await report(done, max(operation.total, done))
         n_left = await rewrap.n_to_rewrap(self._keyring, owner, purpose)
         if n_left:
             raise Conflict(f"{n_left} items are still under an old version of keyring '{purpose}'; rotate again")
+
+    async def _moved(self, owner: TenantId, purpose: Purpose) -> AsyncIterator[int]:
+        """Put everything under the new primary: what the old ones wrap, and what they have signed."""
+        if purpose is Purpose.STATEMENTS:
+            signer = await self._keyring.signer(owner, purpose)
+            async for moved in self._resign.under(signer.key_id):
+                yield moved
+        async for moved in rewrap.rewrap(self._keyring, owner, purpose):
+            yield moved
+
+    async def _uses(self, version: KeyVersion) -> int:
+        if version.purpose is Purpose.STATEMENTS and version.public is not None:
+            return await self._resign.n_signed_by(version.public["kid"])
+        return await rewrap.n_uses(self._keyring, version.tenant, version.purpose, version.version)
+
+    async def _refuse_if_it_signed(self, version: KeyVersion) -> None:
+        n_uses = await self._uses(version)
+        if n_uses:
+            raise Conflict(
+                f"{n_uses} items are still under version {version.version} of keyring '{version.purpose}'; rotate first"
+            )
 
     async def _has_newer_primary(self, operation: Operation, purpose: Purpose) -> bool:
         """Tell whether an earlier, killed run of this operation has come as far as a new primary."""
@@ -195,16 +226,16 @@ class Rotate:
 
     async def _described(self, owner: TenantId, purpose: Purpose) -> dict[str, object]:
         found = await self._keyring.versions(owner, purpose)
-        versions = [await self._described_version(owner, purpose, version) for version in found]
+        versions = [await self._described_version(version) for version in found]
         opening = [version.version for version in found if version.state.opens]
         return {"purpose": purpose.value, "min_open_version": min(opening, default=None), "versions": versions}
 
-    async def _described_version(self, owner: TenantId, purpose: Purpose, version: KeyVersion) -> dict[str, object]:
+    async def _described_version(self, version: KeyVersion) -> dict[str, object]:
         entry: dict[str, object] = {
             "version": version.version,
             "state": version.state.value,
             "created_at": version.created_at.isoformat(),
-            "uses": await rewrap.n_uses(self._keyring, owner, purpose, version.version),
+            "uses": await self._uses(version),
         }
         public: Mapping[str, str] = version.public or {}
         return entry | {name: public[name] for name in ("kid", "holder") if name in public}

@@ -1,27 +1,33 @@
 """Taking a model in: looked at, converted, compared, sealed; nothing serves yet.
 
 Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in
-the clear; only an artifact whose scan is clean, and whose plan answers as the model itself does, is
-sealed; data keys first, then blobs, then the row, which alone makes it exist. The same content under
-the same number is the same upload; other content is a conflict.
+the clear; a publisher's signature is verified before anything looks into the file, and once more when
+its row is written; only an artifact whose scan is clean, and whose plan answers as the model itself
+does, is sealed; data keys first, then blobs, then the row, which alone makes it exist. The same content
+under the same number is the same upload; other content is a conflict.
 """
 
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.publishing import publisher_of
 from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
 from maas_gateway.inference.conversion.answer import Conversion
+from maas_gateway.keyring.statements import Statements
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts, Place
+from maas_gateway.registry.manifest import KIND as MANIFEST
+from maas_gateway.registry.manifest import manifest_of
 from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
+from maas_gateway.registry.publishers import Publisher, PublisherSignature
 from maas_gateway.registry.spool import Spool
 from maas_gateway.scanning.keras_archive import KerasScanner
 from maas_gateway.scanning.scanner import ScanReport, require_clean
@@ -42,12 +48,33 @@ class Incoming:
         digest: SHA-256 that the caller declared, 32 bytes, or None.
         declared_bytes: its length if the caller declared it.
         chunks: the body, not read yet.
+        signature: a publisher's, made before the upload, if there is one.
     """
 
     format: str
     digest: bytes | None
     declared_bytes: int | None
     chunks: AsyncIterator[bytes]
+    signature: PublisherSignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """An upload that was looked at and found good.
+
+    Attributes:
+        spool: what arrived.
+        signature: what came with it.
+        publisher: whose signature that is.
+        report: what the scanner noted.
+        conversion: the form in which it will be served.
+    """
+
+    spool: Spool
+    signature: PublisherSignature | None
+    publisher: Publisher | None
+    report: ScanReport
+    conversion: Conversion
 
 
 class Upload:
@@ -56,14 +83,23 @@ class Upload:
     Args:
         acting: what every act needs.
         artifacts: where sealed artifacts go.
+        statements: signs manifests.
         convert: makes the plan, in a confined child.
         spool_folder: where uploads lie, sealed, while they are looked at.
         max_bytes: the largest upload accepted.
     """
 
     def __init__(
-        self, acting: Acting, artifacts: Artifacts, convert: Converter, *, spool_folder: Path, max_bytes: int
+        self,
+        acting: Acting,
+        artifacts: Artifacts,
+        statements: Statements,
+        convert: Converter,
+        *,
+        spool_folder: Path,
+        max_bytes: int,
     ) -> None:
+        self._statements = statements
         self._acting = acting
         self._artifacts = artifacts
         self._convert = convert
@@ -81,7 +117,8 @@ class Upload:
             ModelNotFound, PermissionDenied: the caller may not write this model.
             InvalidRequest: the name, the number or the digest is wrong.
             PayloadTooLarge: it is too large.
-            ArtifactRefused: it is unsafe, broken, or cannot be served faithfully.
+            ArtifactRefused: it is unsafe, broken, or cannot be served faithfully, or is not signed as the
+                tenant demands or the caller says.
             VersionExists: the number is taken by other content.
         """
         authorize_model(principal, Permission.MODEL_WRITE, ref)
@@ -92,6 +129,8 @@ class Upload:
             await spool.take(incoming.chunks)
             if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
                 raise InvalidRequest("digest: what arrived is not what was declared; send it again")
+            async with self._acting.database.read(principal.tenant) as session:
+                publisher = await publisher_of(session, spool.digest, incoming.signature)
             known = await self._known(principal, ref, spool.digest.hex())
             if known is not None:
                 return known, False
@@ -102,17 +141,25 @@ class Upload:
             require_clean(await asyncio.to_thread(TFLiteScanner().scan, _Bytes(conversion.plan)))
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
-            sealed: list[Artifact] = []
-            try:
-                sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, spool.chunks()))
-                sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [conversion.plan]))
-                staged = self._version(principal, place, ref.name, spool, conversion, report, tuple(sealed))
-                await self._write(principal, ref, staged)
-            except BaseException:
-                await asyncio.shield(self._artifacts.discard(principal.tenant, sealed))
-                raise
+            examined = _Examined(spool, incoming.signature, publisher, report, conversion)
+            staged = await self._seal(principal, ref, place, examined)
         self._acting.announce(store.TOPIC)
         return staged, True
+
+    async def _seal(self, principal: Principal, ref: ModelRef, place: Place, examined: _Examined) -> ModelVersion:
+        """Seal both artifacts and write the row; leave neither if anything fails."""
+        sealed: list[Artifact] = []
+        try:
+            sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, examined.spool.chunks()))
+            sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [examined.conversion.plan]))
+            unsigned = self._version(principal, place, ref.name, examined, sealed=tuple(sealed))
+            said = manifest_of(unsigned, scanners={examined.report.format: examined.report.scanner_version})
+            staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
+            await self._write(principal, ref, staged, examined.signature)
+        except BaseException:
+            await asyncio.shield(self._artifacts.discard(principal.tenant, sealed))
+            raise
+        return staged
 
     async def _known(self, principal: Principal, ref: ModelRef, digest: str) -> ModelVersion | None:
         async with self._acting.database.read(principal.tenant) as session:
@@ -134,16 +181,10 @@ class Upload:
             except Conflict:  # another process has made it meanwhile: it is found now
                 continue
 
-    def _version(  # noqa: PLR0917  the parts of one value, in the order in which they came about
-        self,
-        principal: Principal,
-        place: Place,
-        name: str,
-        spool: Spool,
-        conversion: Conversion,
-        report: ScanReport,
-        sealed: tuple[Artifact, ...],
+    def _version(
+        self, principal: Principal, place: Place, name: str, examined: _Examined, *, sealed: tuple[Artifact, ...]
     ) -> ModelVersion:
+        spool, report, conversion = examined.spool, examined.report, examined.conversion
         return ModelVersion(
             tenant=place.tenant,
             model_id=place.model_id,
@@ -164,14 +205,26 @@ class Upload:
             artifacts=sealed,
             created_by=principal.name,
             created_at=self._acting.clock.now(),
+            publisher=examined.publisher,
         )
 
-    async def _write(self, principal: Principal, ref: ModelRef, staged: ModelVersion) -> None:
+    async def _write(
+        self, principal: Principal, ref: ModelRef, staged: ModelVersion, signature: PublisherSignature | None
+    ) -> None:
+        signed_by = None if staged.publisher is None else staged.publisher.key_id
         try:
             async with self._acting.database.write(principal.tenant) as session:
+                # Its key may have been removed, or a signature demanded, while it was looked at.
+                await publisher_of(session, bytes.fromhex(staged.digest), signature)
                 await store.add_version(session, staged)
                 await self._acting.record(
-                    session, principal, "model.uploaded", f"model {ref}", digest=staged.digest, bytes=staged.size_bytes
+                    session,
+                    principal,
+                    "model.uploaded",
+                    f"model {ref}",
+                    digest=staged.digest,
+                    bytes=staged.size_bytes,
+                    publisher=signed_by,
                 )
         except Conflict as cause:
             raise VersionExists(f"version {ref.version} of '{ref.name}' came into being meanwhile") from cause

@@ -1,8 +1,8 @@
-"""ES256: ECDSA on P-256 with SHA-256, signatures and keys in the forms of JOSE.
+"""ES256: ECDSA on P-256 with SHA-256, signatures and keys in the forms of JOSE; what others make, in theirs too.
 
-Rules: a signature is 64 bytes, r ‖ s; a key is named by its thumbprint, so a name cannot be claimed
-for another key; a public key is read strictly (32-byte coordinates, canonical base64url, on the
-curve); whatever does not verify raises, nothing returns a flag.
+Rules: a signature of ours is 64 bytes, r ‖ s, and another's may be DER; a key is named by its
+thumbprint, so a name cannot be claimed for another key; a public key is read strictly (32-byte
+coordinates, canonical base64url, on the curve); whatever does not verify raises, nothing returns a flag.
 """
 
 import base64
@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Final, NoReturn, Protocol, SupportsIndex, final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from maas_gateway.crypto.digests import canonical_json, sha256
@@ -24,6 +25,10 @@ SIGNATURE_BYTES: Final = 64
 _COORDINATE_BYTES: Final = 32
 _ORDER: Final = ec.SECP256R1().group_order
 _ALGORITHM: Final = ec.ECDSA(SHA256())
+_PREHASHED: Final = ec.ECDSA(Prehashed(SHA256()))
+_PEM_BEGINS: Final = "-----BEGIN PUBLIC KEY-----"
+_PEM_ENDS: Final = "-----END PUBLIC KEY-----"
+_PRIVATE: Final = "this is a private key: keep it where it is, and give its public half"
 _THUMBPRINT_MEMBERS: Final = {
     "EC": ("crv", "kty", "x", "y"),
     "OKP": ("crv", "kty", "x"),
@@ -60,8 +65,7 @@ class ES256Signer:
         if not 1 <= scalar < _ORDER:
             raise ValueError("not a private key of P-256")
         self._key = ec.derive_private_key(scalar, ec.SECP256R1())
-        numbers = self._key.public_key().public_numbers()
-        self._jwk = {"kty": "EC", "crv": "P-256", "x": _coordinate(numbers.x), "y": _coordinate(numbers.y)}
+        self._jwk = _jwk_of(self._key.public_key())
         self._key_id = jwk_thumbprint(self._jwk)
 
     @staticmethod
@@ -106,12 +110,77 @@ def verify_es256(jwk: Mapping[str, object], data: bytes, signature: bytes) -> No
     """
     if len(signature) != SIGNATURE_BYTES:
         raise SignatureRejected("the signature does not verify")
-    r = int.from_bytes(signature[:_COORDINATE_BYTES], "big")
-    s = int.from_bytes(signature[_COORDINATE_BYTES:], "big")
     try:
-        _public_key(jwk).verify(encode_dss_signature(r, s), data, _ALGORITHM)
+        _public_key(jwk).verify(_der(signature), data, _ALGORITHM)
     except (InvalidSignature, ValueError) as cause:
         raise SignatureRejected("the signature does not verify") from cause
+
+
+def verify_es256_digest(jwk: Mapping[str, object], digest: bytes, signature: bytes) -> None:
+    """Return only if `signature` is an ES256 signature of the data that has this digest.
+
+    Args:
+        jwk: the public key; members other than kty, crv, x and y are not looked at.
+        digest: SHA-256 of the data, 32 bytes; the data themselves are not needed.
+        signature: r ‖ s if it has 64 bytes, else DER, as `openssl dgst -sha256 -sign` writes it. DER of
+            exactly 64 bytes, which chance does not make once in 2**40 signatures, is refused.
+
+    Raises:
+        SignatureRejected: it is not, or the key is not a well-formed P-256 public key.
+
+    Source: RFC 7518 section 3.4 for r ‖ s; RFC 3279 section 2.2.3 for DER.
+    """
+    der = _der(signature) if len(signature) == SIGNATURE_BYTES else signature
+    try:
+        _public_key(jwk).verify(der, digest, _PREHASHED)
+    except (InvalidSignature, ValueError) as cause:
+        raise SignatureRejected("the signature does not verify") from cause
+
+
+def public_jwk(jwk: Mapping[str, object]) -> dict[str, str]:
+    """Return a public key's four members, kty, crv, x and y, of a JWK that may have more.
+
+    Raises:
+        ValueError: it is no well-formed public key of P-256, or holds the private half.
+
+    Source: RFC 7518 section 6.2.
+    """
+    if "d" in jwk:
+        raise ValueError(_PRIVATE)
+    return _jwk_of(_public_key(jwk))
+
+
+def jwk_of_pem(pem: str) -> dict[str, str]:
+    """Return the public key that a PEM text holds, and nothing beside it, as a JWK.
+
+    Raises:
+        ValueError: it is not one SubjectPublicKeyInfo of a key of P-256, or is a private key.
+
+    Source: RFC 7468 section 13; RFC 5480 section 2.
+    """
+    text = pem.strip()
+    if "PRIVATE KEY" in text:
+        raise ValueError(f"{_PRIVATE}: openssl pkey -in key.pem -pubout")
+    if not text.startswith(_PEM_BEGINS) or not text.endswith(_PEM_ENDS) or text.count("-----BEGIN") != 1:
+        raise ValueError(f"one public key, from '{_PEM_BEGINS}' to '{_PEM_ENDS}'")
+    try:
+        key = serialization.load_pem_public_key(text.encode("ascii"))
+    except (ValueError, UnsupportedAlgorithm) as cause:
+        raise ValueError("not a public key that can be read") from cause
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a key of P-256: openssl ecparam -name prime256v1 -genkey -noout -out key.pem")  # noqa: TRY004 - one kind of failure for a key that is none of ours
+    return _jwk_of(key)
+
+
+def pem_of_jwk(jwk: Mapping[str, object]) -> bytes:
+    """Return a public key as PEM: SubjectPublicKeyInfo, lines of 64 characters, a line feed behind the last.
+
+    Raises:
+        ValueError: it is no well-formed public key of P-256.
+
+    Source: RFC 7468 section 13.
+    """
+    return _public_key(jwk).public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def jwk_thumbprint(jwk: Mapping[str, object]) -> str:
@@ -130,6 +199,18 @@ def jwk_thumbprint(jwk: Mapping[str, object]) -> str:
     if not all(isinstance(member, str) for member in members.values()):
         raise ValueError("a required member of the key is missing")
     return _base64url(sha256(canonical_json(members)))
+
+
+def _der(signature: bytes) -> bytes:
+    """Return r ‖ s in the spelling that the library takes."""
+    r = int.from_bytes(signature[:_COORDINATE_BYTES], "big")
+    s = int.from_bytes(signature[_COORDINATE_BYTES:], "big")
+    return encode_dss_signature(r, s)
+
+
+def _jwk_of(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
+    numbers = key.public_numbers()
+    return {"kty": "EC", "crv": "P-256", "x": _coordinate(numbers.x), "y": _coordinate(numbers.y)}
 
 
 def _public_key(jwk: Mapping[str, object]) -> ec.EllipticCurvePublicKey:

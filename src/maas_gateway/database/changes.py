@@ -51,6 +51,10 @@ class Changes:
                         self.announce(topic)
             self._looked_at_s = began_s
 
+    def seen(self) -> dict[str, int]:
+        """Return every topic's counter as it was at the last look; listeners have been told of it."""
+        return {topic: counter for (_, topic), counter in self._seen.items()}
+
     def age_s(self) -> float:
         """Return for how many seconds nothing of other processes could have been noticed."""
         return self._clock.monotonic_s() - self._looked_at_s

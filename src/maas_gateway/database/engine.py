@@ -7,6 +7,7 @@ text with a NUL character, which PostgreSQL cannot keep, is refused on both engi
 statement was given stands in no error's text, because errors are logged.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -23,6 +24,8 @@ from maas_gateway.identifiers import TenantId
 
 _WRITE = "maas_write"
 _BUSY_TIMEOUT_MS = 10_000
+_PURGE_ATTEMPTS = 50
+_PURGE_PAUSE_S = 0.1
 _NO_ANSWER = "the database does not answer"
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_READONLY")
 _POSTGRES_OUTAGES = ("08", "53", "57P")  # classes of SQLSTATE: connection, resources, operator intervention
@@ -83,6 +86,19 @@ class Database:
         async with self.connection(is_write=False) as connection:
             found = await connection.execute(select(self.changes.c.topic, self.changes.c.counter))
             return {topic: counter for topic, counter in found.all()}  # noqa: C416  a row is no tuple of two to mypy
+
+    async def purge(self) -> None:
+        """Have deleted bytes leave the write-ahead log too, where there is one of our own (SQLite); safe to repeat."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        async with self.engine.connect() as opened:
+            driver: Any = (await opened.get_raw_connection()).driver_connection  # outside any transaction
+            for _ in range(_PURGE_ATTEMPTS):
+                is_busy, *_ = await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).fetchone()
+                if not is_busy:
+                    return
+                await asyncio.sleep(_PURGE_PAUSE_S)  # a reader still looks at the old pages
+        raise Unavailable("deleted bytes are still in the write-ahead log; readers keep it open", retry_after_s=5)
 
     async def close(self) -> None:
         """Close every connection."""

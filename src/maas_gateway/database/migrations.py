@@ -5,6 +5,7 @@ and left as it is. The scripts lie in `migrations/main` and `migrations/keys`.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from alembic.command import upgrade
 from alembic.config import Config
@@ -19,6 +20,8 @@ from maas_gateway.resources import resource
 
 _LOCK = 0x6D616173
 """The advisory lock that two starting processes queue on ("maas")."""
+
+T = TypeVar("T")
 
 
 def alembic_config(name: str) -> Config:
@@ -42,6 +45,19 @@ async def is_current(database: Database, name: str) -> bool:
 
     def look(connection: Connection) -> bool:
         return MigrationContext.configure(connection).get_current_revision() == head
+
+    return await _run(database, name, look, is_write=False)
+
+
+async def revision(database: Database, name: str) -> str | None:
+    """Return the schema that a database has; None for one that is empty.
+
+    Raises:
+        Misconfigured: it cannot be opened.
+    """
+
+    def look(connection: Connection) -> str | None:
+        return MigrationContext.configure(connection).get_current_revision()
 
     return await _run(database, name, look, is_write=False)
 
@@ -76,7 +92,7 @@ async def migrate(database: Database, name: str) -> bool:
     return await _run(database, name, step, is_write=True)
 
 
-async def _run(database: Database, name: str, step: Callable[[Connection], bool], *, is_write: bool) -> bool:
+async def _run(database: Database, name: str, step: Callable[[Connection], T], *, is_write: bool) -> T:
     try:
         async with database.connection(is_write=is_write) as connection:
             return await connection.run_sync(step)

@@ -5,10 +5,10 @@ change or deletion and in the values of an insertion, so that a store which forg
 cannot reach another's rows. Stores turn rows into frozen values; rows do not leave a store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -86,6 +86,27 @@ class Session:
         statement = update(table).where(*self._scope(table), *where).values(**self._checked(values))
         result = await self._connection.execute(statement)
         return int(result.rowcount)
+
+    async def update_each(self, table: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Change many rows in one statement, each to values of its own.
+
+        Args:
+            table: whose rows.
+            key: the column that tells them apart.
+            rows: the key's value and the new values of the same further columns, for each.
+        """
+        if not rows:
+            return
+        names = [name for name in rows[0] if name != key]
+        statement = (
+            update(table)
+            .where(*self._scope(table), table.c[key] == bindparam(f"this_{key}"))
+            .values({name: bindparam(f"new_{name}") for name in names})
+        )
+        given = [{f"this_{key}": row[key], **{f"new_{name}": row[name] for name in names}} for row in rows]
+        for row in rows:
+            self._checked(dict(row))
+        await self._connection.execute(statement, given)
 
     async def delete(self, table: Table, *where: _Where) -> int:
         """Delete the matching rows; return how many there were."""

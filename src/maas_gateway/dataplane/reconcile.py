@@ -54,6 +54,11 @@ class Reconciler:
         """Whether the registry has changed since it was last read to the end."""
         return self._read_generation != self._generation
 
+    @property
+    def is_applying(self) -> bool:
+        """Whether something that the registry says is not in force yet: read, and being loaded or unloaded."""
+        return self.is_stale or bool(self._applying)
+
     def published(self, tenant: TenantId) -> list[Model]:
         """Return the tenant's models as they are served, by name."""
         return [model for (owner, _), model in sorted(self._published.items(), key=_by_name) if owner == tenant]

@@ -3,14 +3,13 @@
 Rules: a version is opened once, however many ask; only one whose seal verified and whose first call
 ran is handed out; a seal that does not verify raises the alarm and is not tried again until the
 registry changes; what fails for another reason is tried again after a pause; a version that is no
-longer wanted finishes its requests before its memory is given back.
+longer wanted finishes its requests before its memory is wiped and given back, and where that wait is
+cut short its memory is given back as it is: a runtime that still computes would compute with zeros.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.runtimes.catalogue import LOADERS
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.registry.artifacts import Artifacts
+from maas_gateway.registry.memory import MemoryFile
 from maas_gateway.registry.model import ArtifactRole, ModelVersion
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tensors.datatypes import Datatype
@@ -55,6 +55,7 @@ class Servable:
     """A version in memory, ready to answer."""
 
     version: ModelVersion
+    memory: MemoryFile
     runtime: Runtime
     batcher: Batcher
 
@@ -95,7 +96,13 @@ class Servables:
         self._clock = clock
         self._spawn = spawn
         self._slots: dict[Key, _Slot] = {}
+        self._leaving: set[asyncio.Event] = set()
         self._log = structlog.get_logger()
+
+    @property
+    def n_leaving(self) -> int:
+        """How many versions are being unloaded."""
+        return len(self._leaving)
 
     def ready(self, version: ModelVersion) -> Servable | None:
         """Return the version if it is in memory and ready; never waits."""
@@ -136,7 +143,7 @@ class Servables:
         for key in [key for key in self._slots if key[0] == model_id and key[1] not in wanted]:
             slot = self._slots.pop(key)
             if slot.servable is not None:
-                self._spawn(self._unload(slot.servable))
+                self._spawn(self._unload(slot.servable, self._departure()))
 
     def forget_failures(self, model_id: ModelId) -> None:
         """Have versions of a model that could not be loaded tried again."""
@@ -148,7 +155,9 @@ class Servables:
         slots, self._slots = self._slots, {}
         for slot in slots.values():
             if slot.servable is not None:
-                await self._unload(slot.servable)
+                await self._unload(slot.servable, self._departure())
+        for departure in list(self._leaving):
+            await departure.wait()
 
     def _slot(self, version: ModelVersion) -> _Slot:
         key = (version.model_id, version.version)
@@ -188,32 +197,70 @@ class Servables:
         finally:
             slot.is_settled.set()
         if slot.servable is not None and self._slots.get((version.model_id, version.version)) is not slot:
-            await self._unload(slot.servable)  # no longer wanted by the time it was ready
+            await self._unload(slot.servable, self._departure())  # no longer wanted by the time it was ready
 
     async def _loaded(self, version: ModelVersion) -> Servable:
-        with await self._artifacts.open(version, ArtifactRole(version.plan.runtime)) as memory:
-            load = partial(
-                LOADERS[version.plan.runtime],
-                memory.descriptor,
-                memory.size_bytes,
-                signature=version.signature,
-                input_order=version.plan.input_order,
-                output_order=version.plan.output_order,
-            )
-            runtime = await asyncio.to_thread(load)
-        await asyncio.to_thread(runtime.run, _zeros(version.signature))
+        memory = await self._artifacts.open(version, ArtifactRole(version.plan.runtime))
+        runtime = await asyncio.to_thread(_warm_runtime, version, memory)
         limits = self._limits
-        return Servable(
-            version, runtime, Batcher(runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue)
-        )
+        batcher = Batcher(runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue)
+        return Servable(version, memory, runtime, batcher)
 
-    async def _unload(self, servable: Servable) -> None:
-        with contextlib.suppress(GatewayError):
-            await servable.batcher.drain()
-        servable.runtime.close()
+    def _departure(self) -> asyncio.Event:
+        """Return what is set when a version that begins to leave now is gone; `close` waits for it."""
+        departure = asyncio.Event()
+        self._leaving.add(departure)
+        return departure
+
+    async def _unload(self, servable: Servable, departure: asyncio.Event) -> None:
+        try:
+            await _give_back(servable)
+        finally:
+            self._leaving.discard(departure)
+            departure.set()
         self._metrics.loaded.dec()
         version = servable.version
         self._log.info("model_unloaded", tenant=str(version.tenant), model=version.model, version=version.version)
+
+
+async def _give_back(servable: Servable) -> None:
+    """Let a version finish what it computes, then wipe it; if that wait is cut short, leave it to the kernel."""
+    try:
+        await servable.batcher.drain()
+    except BaseException:
+        servable.runtime.close()
+        servable.memory.abandon()
+        raise
+    await asyncio.to_thread(_wipe, servable)
+
+
+def _wipe(servable: Servable) -> None:
+    servable.runtime.close()
+    servable.memory.close()
+
+
+def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
+    """Return a runtime that has computed once. It blocks, and gives the memory back if there will be none.
+
+    Nobody else touches the memory meanwhile, not even if the load is given up.
+    """
+    runtime = None
+    try:
+        runtime = LOADERS[version.plan.runtime](
+            memory.descriptor,
+            memory.size_bytes,
+            signature=version.signature,
+            input_order=version.plan.input_order,
+            output_order=version.plan.output_order,
+        )
+        memory.cover_mappings()
+        runtime.run(_zeros(version.signature))
+    except BaseException:
+        if runtime is not None:
+            runtime.close()
+        memory.close()
+        raise
+    return runtime
 
 
 def _zeros(signature: ModelSignature) -> tuple[np.ndarray, ...]:

@@ -82,6 +82,11 @@ class DataKeys:
                 await store.drop_data_keys(session, [artifact])
         return len(litter)
 
+    async def made_before(self, tenant: TenantId, moment: datetime) -> frozenset[uuid.UUID]:
+        """Return the tenant's artifacts whose data keys were made before that moment."""
+        async with self._keyring.database.read(tenant) as session:
+            return await store.data_keys_before(session, moment)
+
     async def _wrapped(self, tenant: TenantId, artifact: ArtifactId) -> WrappedDataKey:
         async with self._keyring.database.read(tenant) as session:
             wrapped = await store.data_key(session, artifact)

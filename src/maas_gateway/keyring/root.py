@@ -16,7 +16,14 @@ from maas_gateway.crypto.digests import sha256
 from maas_gateway.crypto.key_material import KeyMaterial
 from maas_gateway.database.engine import Database
 from maas_gateway.database.sessions import UnscopedSession
-from maas_gateway.errors import CiphertextRejected, InvalidRequest, KeyHolderUnavailable, KeyNotFound, Misconfigured
+from maas_gateway.errors import (
+    CiphertextRejected,
+    Conflict,
+    InvalidRequest,
+    KeyHolderUnavailable,
+    KeyNotFound,
+    Misconfigured,
+)
 from maas_gateway.identifiers import PLATFORM
 from maas_gateway.keyring import store
 from maas_gateway.keyring.holder import Reference, RootKeyHolder
@@ -92,6 +99,8 @@ class RootRing:
         known = await self._read()
         deployment = next(iter(known.values())).public[_DEPLOYMENT] if known else str(uuid.uuid4())  # type: ignore[index]  # a root version always has one
         reference = await self._holders[kind].create(f"{deployment}-{number}")
+        if any(version.state.opens and reference_of(version) == reference for version in known.values()):
+            raise Conflict(f"the holder '{kind}' has no other key than the one in use; configure another, then rotate")
         now = self._clock.now()
         public = {**reference, _HOLDER: kind, _DEPLOYMENT: deployment}
         version = KeyVersion(PLATFORM, Purpose.ROOT, number, state, 0, now, now, public)

@@ -101,6 +101,23 @@ async def set_state(session: TenantSession, version: KeyVersion) -> None:
     await session.bump(TOPIC)
 
 
+async def touch(session: TenantSession) -> None:
+    """Have every process drop what it has of any ring."""
+    await session.bump(TOPIC)
+
+
+async def destroy_every(session: TenantSession, now: datetime) -> tuple[KeyVersion, ...]:
+    """Destroy every version of every ring of the session's owner, and its data keys; return the versions.
+
+    The life of a key is not asked: who erases a tenant does not wait for a rotation.
+    """
+    found = [_stored(row).version for row in await session.rows(KEY_VERSIONS, order_by=[KEY_VERSIONS.c.version])]
+    await session.update(KEY_VERSIONS, wrapped=None, state=KeyState.DESTROYED.value, changed_at=now)
+    await session.delete(DATA_KEYS)
+    await session.bump(TOPIC)
+    return tuple(found)
+
+
 async def under_root(session: UnscopedSession, root_version: int, *, limit: int | None = None) -> Sequence[StoredKey]:
     """Return key versions of any ring whose bytes are wrapped by that root version; a root version wraps itself: 0."""
     rows = await session.rows(
@@ -154,15 +171,13 @@ async def add_data_key(session: TenantSession, wrapped: WrappedDataKey, created_
     )
 
 
-async def replace_data_key(session: TenantSession, wrapped: WrappedDataKey) -> None:
-    """Replace a data key's wrapping; its context stays."""
-    await session.update(
-        DATA_KEYS,
-        DATA_KEYS.c.artifact_id == wrapped.artifact_id,
-        key_version=wrapped.key_version,
-        nonce=wrapped.nonce,
-        ciphertext=wrapped.ciphertext,
-    )
+async def replace_data_keys(session: TenantSession, rewrapped: Sequence[WrappedDataKey]) -> None:
+    """Replace data keys' wrappings; their contexts stay."""
+    rows = [
+        {"artifact_id": w.artifact_id, "key_version": w.key_version, "nonce": w.nonce, "ciphertext": w.ciphertext}
+        for w in rewrapped
+    ]
+    await session.update_each(DATA_KEYS, "artifact_id", rows)
 
 
 async def data_key(session: TenantSession, artifact_id: uuid.UUID) -> WrappedDataKey | None:

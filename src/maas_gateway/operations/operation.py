@@ -34,6 +34,7 @@ class Operation:
         actor: who began it.
         created_at: when it began.
         thing: the subject as the audit record names it.
+        result: what it came to, where there is more to say than that it succeeded.
     """
 
     operation_id: uuid.UUID
@@ -47,6 +48,7 @@ class Operation:
     actor: str
     created_at: datetime
     thing: str = ""
+    result: Mapping[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the form that the management API answers."""
@@ -59,4 +61,5 @@ class Operation:
             "total": self.total,
             "error": self.error,
             "created_at": self.created_at.isoformat(),
+            "result": None if self.result is None else dict(self.result),
         }

@@ -1,6 +1,7 @@
 """Operations in the database; a lease says that a living process works on one."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import RowMapping
@@ -26,6 +27,7 @@ def _operation(row: RowMapping) -> Operation:
         actor=row["actor"],
         created_at=row["created_at"],
         thing=row["thing"],
+        result=row["result"],
     )
 
 
@@ -91,9 +93,16 @@ async def renew(session: TenantSession, operation_id: uuid.UUID, *, leased_until
 
 
 async def finish(
-    session: TenantSession, operation_id: uuid.UUID, state: OperationState, *, error: str | None = None
+    session: TenantSession,
+    operation_id: uuid.UUID,
+    state: OperationState,
+    *,
+    error: str | None = None,
+    result: Mapping[str, object] | None = None,
 ) -> bool:
     """Record its end, unless it has ended; return whether that was done."""
     error = None if error is None else error[:MAX_ERROR]
     is_running = (OPERATIONS.c.id == operation_id, OPERATIONS.c.state == OperationState.RUNNING.value)
-    return bool(await session.update(OPERATIONS, *is_running, state=state.value, error=error, exclusive=None))
+    return bool(
+        await session.update(OPERATIONS, *is_running, state=state.value, error=error, exclusive=None, result=result)
+    )

@@ -24,5 +24,6 @@ OPERATIONS: Final = Table(
     Column("leased_until", UTCDateTime, nullable=False),
     Column("thing", String(400), nullable=False, server_default=""),
     Column("exclusive", String(160)),  # NULL once it has ended: then it excludes none
+    Column("result", JSON),
     UniqueConstraint("tenant_id", "exclusive"),
 )

@@ -17,7 +17,7 @@ OPERATOR: Final = "operator"
 OWNER: Final = "owner"
 
 _PUBLISHER = frozenset({_P.MODEL_READ, _P.MODEL_WRITE, _P.MODEL_PROMOTE, _P.MODEL_PREDICT})
-_PLATFORM_ONLY = frozenset({_P.TENANT_WRITE, _P.TENANT_SUSPEND, _P.TENANT_ERASE})
+_PLATFORM_ONLY = frozenset({_P.TENANT_WRITE, _P.TENANT_SUSPEND})
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType(
     {

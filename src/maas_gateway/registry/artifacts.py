@@ -6,17 +6,24 @@ into a `MemoryFile`; no plaintext touches a disk.
 """
 
 import asyncio
+import hashlib
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from maas_gateway.crypto.envelope import ArtifactHeader, ArtifactOpener, ArtifactSealer, DataKey
+from maas_gateway.errors import CiphertextRejected, SignatureRejected
 from maas_gateway.identifiers import ArtifactId, ModelId, TenantId, new_id
 from maas_gateway.keyring.data_keys import DataKeys
+from maas_gateway.keyring.statements import Statements
 from maas_gateway.registry.blobs import Blobs
+from maas_gateway.registry.manifest import KIND, check_manifest, digest_in
 from maas_gateway.registry.memory import MemoryFile
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
+
+_PIECE_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +41,13 @@ class Artifacts:
     Args:
         blobs: where the sealed bytes lie.
         data_keys: where their wrapped keys lie.
+        statements: verifies manifests.
     """
 
-    def __init__(self, blobs: Blobs, data_keys: DataKeys) -> None:
+    def __init__(self, blobs: Blobs, data_keys: DataKeys, statements: Statements) -> None:
         self._blobs = blobs
         self._data_keys = data_keys
+        self._statements = statements
 
     async def seal(self, place: Place, role: ArtifactRole, chunks: Iterable[bytes]) -> Artifact:
         """Seal plaintext under a fresh data key and store it.
@@ -58,13 +67,74 @@ class Artifacts:
         """Verify and open an artifact into memory.
 
         Raises:
+            SignatureRejected: the version's manifest does not verify, or says something else than its rows.
             CiphertextRejected: the blob, its header or its wrapped key is not what was sealed.
             KeyHolderUnavailable: the root-key holder does not answer.
         """
+        size_bytes = check_manifest(await self.manifest(version), version, role)
+        header, data_key, context = await self._key(version, role)
+        return await asyncio.to_thread(self._read, header, data_key, context, size_bytes)
+
+    async def manifest(self, version: ModelVersion) -> Mapping[str, object]:
+        """Return a version's manifest, verified.
+
+        Raises:
+            SignatureRejected: it has none, or it does not verify.
+        """
+        if not version.manifest:
+            raise SignatureRejected(f"version {version.version} of '{version.model}' has no manifest; upload it again")
+        return await self._statements.verify(KIND, version.manifest)
+
+    async def reseal(self, version: ModelVersion, role: ArtifactRole) -> Artifact:
+        """Seal an artifact's plaintext anew, under another data key, beside the old blob; streamed.
+
+        Raises:
+            SignatureRejected, CiphertextRejected: it is not what was sealed.
+            KeyHolderUnavailable: the root-key holder does not answer.
+        """
+        manifest = await self.manifest(version)
+        check_manifest(manifest, version, role)
+        header, data_key, context = await self._key(version, role)
+        with self._blobs.open(str(header.artifact_id)) as source:
+            opener = ArtifactOpener(data_key, header, context, source)
+            place = Place(version.tenant, version.model_id, version.version)
+            sealed = await self.seal(place, role, _pieces(opener))
+        if sealed.digest != digest_in(manifest, role):
+            await self.discard(version.tenant, [sealed])
+            raise CiphertextRejected("an artifact's plaintext does not have the digest that its manifest says")
+        return sealed
+
+    async def digest(self, version: ModelVersion, role: ArtifactRole) -> str:
+        """Return SHA-256, hexadecimal, of an artifact's plaintext as it is stored; streamed, for `doctor --deep`.
+
+        Raises:
+            SignatureRejected, CiphertextRejected: it is not what was sealed.
+            KeyHolderUnavailable: the root-key holder does not answer.
+        """
+        check_manifest(await self.manifest(version), version, role)
+        return await self.unsigned_digest(version, role)
+
+    async def unsigned_digest(self, version: ModelVersion, role: ArtifactRole) -> str:
+        """Return the same for a version that has no manifest yet.
+
+        Raises:
+            CiphertextRejected: it is not what was sealed.
+            KeyHolderUnavailable: the root-key holder does not answer.
+        """
+        header, data_key, context = await self._key(version, role)
+
+        def digested() -> str:
+            digest = hashlib.sha256()
+            with self._blobs.open(str(header.artifact_id)) as source:
+                ArtifactOpener(data_key, header, context, source).open_each(digest.update)
+            return digest.hexdigest()
+
+        return await asyncio.to_thread(digested)
+
+    async def _key(self, version: ModelVersion, role: ArtifactRole) -> tuple[ArtifactHeader, DataKey, bytes]:
         artifact = version.artifact(role)
         header = _header(Place(version.tenant, version.model_id, version.version), role, artifact.artifact_id)
-        data_key, context = await self._data_keys.open(version.tenant, artifact.artifact_id)
-        return await asyncio.to_thread(self._read, header, data_key, context)
+        return header, *await self._data_keys.open(version.tenant, artifact.artifact_id)
 
     async def discard(self, tenant: TenantId, artifacts: Iterable[Artifact]) -> None:
         """Delete artifacts that no version has: their keys first, then their blobs."""
@@ -88,6 +158,7 @@ class Artifacts:
 
     def _write(self, header: ArtifactHeader, data_key: DataKey, chunks: Iterable[bytes]) -> Artifact:
         n_plain = 0
+        digest = hashlib.sha256()
         sealer = ArtifactSealer(data_key, header)
 
         def sealed() -> Iterator[bytes]:
@@ -95,16 +166,25 @@ class Artifacts:
             yield sealer.prefix()
             for chunk in chunks:
                 n_plain += len(chunk)
+                digest.update(chunk)
                 yield sealer.update(chunk)
             yield sealer.finish()
 
         n_sealed = self._blobs.write(str(header.artifact_id), sealed())
-        return Artifact(ArtifactId(header.artifact_id), ArtifactRole(header.role), n_plain, n_sealed)
+        role = ArtifactRole(header.role)
+        return Artifact(ArtifactId(header.artifact_id), role, n_plain, n_sealed, digest.hexdigest())
 
-    def _read(self, header: ArtifactHeader, data_key: DataKey, context: bytes) -> MemoryFile:
+    def _read(self, header: ArtifactHeader, data_key: DataKey, context: bytes, size_bytes: int) -> MemoryFile:
         with self._blobs.open(str(header.artifact_id)) as source:
             opener = ArtifactOpener(data_key, header, context, source)
-            return MemoryFile(opener.size_bytes).fill(opener.open_each)
+            if opener.size_bytes != size_bytes:
+                raise CiphertextRejected("a sealed artifact does not have the size that its manifest says")
+            return MemoryFile(size_bytes).fill(opener.open_each)
+
+
+def _pieces(opener: ArtifactOpener) -> Iterator[bytes]:
+    for offset in range(0, opener.size_bytes, _PIECE_BYTES):
+        yield opener.read_at(offset, _PIECE_BYTES)
 
 
 def _header(place: Place, role: ArtifactRole, artifact: ArtifactId) -> ArtifactHeader:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from maas_gateway.errors import IllegalTransition, IntegrityFailure
 from maas_gateway.identifiers import ArtifactId, ModelId, TenantId
+from maas_gateway.registry.publishers import Publisher
 from maas_gateway.tensors.signature import ModelSignature
 
 
@@ -51,12 +52,14 @@ class Artifact:
         role: the uploaded source, or the plan that is served.
         plain_bytes: size before sealing.
         sealed_bytes: size of the blob.
+        digest: SHA-256 of its plaintext, hexadecimal.
     """
 
     artifact_id: ArtifactId
     role: ArtifactRole
     plain_bytes: int
     sealed_bytes: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class ModelVersion:
         artifacts: its sealed blobs.
         created_by: who uploaded it.
         created_at: when.
+        publisher: who had signed what was uploaded; None if nobody had.
+        manifest: the signed statement of all this; empty for what was never signed, which is not served.
     """
 
     tenant: TenantId
@@ -131,6 +136,8 @@ class ModelVersion:
     created_at: datetime
     findings: tuple[Mapping[str, Any], ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    publisher: Publisher | None = None
+    manifest: str = ""
 
     def artifact(self, role: ArtifactRole) -> Artifact:
         """Return its artifact of that role.

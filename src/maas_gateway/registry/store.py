@@ -1,4 +1,8 @@
-"""Models in the database. Every change raises the topic `registry`, which the data plane follows."""
+"""Models in the database, and whose signatures a tenant takes.
+
+Every change of a model raises the topic `registry`, which the data plane follows. Publishers' keys and
+rules have no topic: whoever decides by them reads them then.
+"""
 
 import uuid
 from collections import defaultdict
@@ -10,8 +14,17 @@ from sqlalchemy import ColumnElement, RowMapping
 
 from maas_gateway.database.sessions import Session, TenantSession
 from maas_gateway.identifiers import ArtifactId, ModelId, TenantId, new_id
+from maas_gateway.keyring.statements import key_of
 from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
-from maas_gateway.registry.tables import ARTIFACTS, LABELS, MODEL_VERSIONS, MODELS
+from maas_gateway.registry.publishers import Publisher, PublisherKey
+from maas_gateway.registry.tables import (
+    ARTIFACTS,
+    LABELS,
+    MODEL_VERSIONS,
+    MODELS,
+    PUBLISHER_KEYS,
+    PUBLISHING_RULES,
+)
 from maas_gateway.tensors.signature import ModelSignature
 
 TOPIC: Final = "registry"
@@ -60,6 +73,9 @@ async def add_version(session: TenantSession, version: ModelVersion) -> None:
         plan=version.plan.to_json(),
         created_by=version.created_by,
         created_at=version.created_at,
+        publisher=None if version.publisher is None else version.publisher.to_json(),
+        manifest=version.manifest or None,
+        manifest_key=key_of(version.manifest) if version.manifest else None,
     )
     for artifact in version.artifacts:
         await session.insert(
@@ -70,6 +86,7 @@ async def add_version(session: TenantSession, version: ModelVersion) -> None:
             role=artifact.role.value,
             plain_bytes=artifact.plain_bytes,
             sealed_bytes=artifact.sealed_bytes,
+            digest=artifact.digest,
         )
     await session.bump(TOPIC)
 
@@ -107,9 +124,107 @@ async def drop_version(session: TenantSession, version: ModelVersion) -> None:
     await session.bump(TOPIC)
 
 
+async def drop_model(session: TenantSession, model: Model) -> None:
+    """Delete a model's rows, with those of its versions and labels; its blobs become litter."""
+    for table in (LABELS, ARTIFACTS, MODEL_VERSIONS):
+        await session.delete(table, table.c.model_id == model.model_id)
+    await session.delete(MODELS, MODELS.c.id == model.model_id)
+    await session.bump(TOPIC)
+
+
+async def signed_by_others(session: Session, key_id: str, *, limit: int) -> Sequence[tuple[uuid.UUID, int, str]]:
+    """Return model, number and manifest of versions whose manifest another key than that one signed."""
+    rows = await session.rows(
+        MODEL_VERSIONS, MODEL_VERSIONS.c.manifest_key.is_not(None), MODEL_VERSIONS.c.manifest_key != key_id, limit=limit
+    )
+    return [(row["model_id"], row["version"], row["manifest"]) for row in rows]
+
+
+async def n_signed_by(session: Session, key_id: str) -> int:
+    """Return how many manifests a key has signed."""
+    return await session.count(MODEL_VERSIONS, MODEL_VERSIONS.c.manifest_key == key_id)
+
+
+async def sign_first(session: TenantSession, version: ModelVersion) -> None:
+    """Write the manifest of a version that has none, and its artifacts' digests."""
+    is_unsigned = (
+        MODEL_VERSIONS.c.model_id == version.model_id,
+        MODEL_VERSIONS.c.version == version.version,
+        MODEL_VERSIONS.c.manifest.is_(None),
+    )
+    signed = {"manifest": version.manifest, "manifest_key": key_of(version.manifest)}
+    if await session.update(MODEL_VERSIONS, *is_unsigned, **signed):
+        for artifact in version.artifacts:
+            await session.update(ARTIFACTS, ARTIFACTS.c.id == artifact.artifact_id, digest=artifact.digest)
+    await session.bump(TOPIC)
+
+
+async def sign_again(session: Session, model_id: uuid.UUID, version: int, *, before: str, after: str) -> None:
+    """Put a manifest's new signature in the place of the old one, unless the row has gone or changed."""
+    await session.update(
+        MODEL_VERSIONS,
+        MODEL_VERSIONS.c.model_id == model_id,
+        MODEL_VERSIONS.c.version == version,
+        MODEL_VERSIONS.c.manifest == before,
+        manifest=after,
+        manifest_key=key_of(after),
+    )
+    await session.bump(TOPIC)
+
+
+async def swap_artifact(session: TenantSession, old: Artifact, new: Artifact) -> bool:
+    """Have a version name a new blob in the place of an old one; return whether it named the old one still."""
+    values = {"id": new.artifact_id, "plain_bytes": new.plain_bytes, "sealed_bytes": new.sealed_bytes}
+    n_rows = await session.update(ARTIFACTS, ARTIFACTS.c.id == old.artifact_id, **values, digest=new.digest)
+    await session.bump(TOPIC)
+    return bool(n_rows)
+
+
 async def known_artifacts(session: Session) -> frozenset[uuid.UUID]:
     """Return every artifact that the session sees."""
     return frozenset(row["id"] for row in await session.rows(ARTIFACTS))
+
+
+async def publisher_keys(session: TenantSession) -> tuple[PublisherKey, ...]:
+    """Return the tenant's publisher keys by name."""
+    rows = await session.rows(PUBLISHER_KEYS, order_by=[PUBLISHER_KEYS.c.name])
+    return tuple(
+        PublisherKey(row["key_id"], TenantId(row["tenant_id"]), row["name"], row["jwk"], row["created_at"])
+        for row in rows
+    )
+
+
+async def add_publisher_key(session: TenantSession, key: PublisherKey) -> None:
+    """Write a new publisher key.
+
+    Raises:
+        Conflict: the tenant has that key, or one of that name.
+    """
+    values = {"key_id": key.key_id, "name": key.name, "jwk": dict(key.jwk)}
+    await session.insert(PUBLISHER_KEYS, **values, created_at=key.created_at)
+
+
+async def drop_publisher_key(session: TenantSession, key_id: str) -> bool:
+    """Delete a publisher key; return whether there was such a one."""
+    return bool(await session.delete(PUBLISHER_KEYS, PUBLISHER_KEYS.c.key_id == key_id))
+
+
+async def requires_signature(session: TenantSession) -> bool:
+    """Return whether the tenant takes signed uploads only; a tenant that has said nothing takes all."""
+    row = await session.row(PUBLISHING_RULES)
+    return row is not None and bool(row["requires_signature"])
+
+
+async def require_signature(session: TenantSession, *, is_required: bool) -> None:
+    """Say whether the tenant takes signed uploads only."""
+    await session.insert_unless_there(PUBLISHING_RULES, requires_signature=is_required)
+    await session.update(PUBLISHING_RULES, requires_signature=is_required)
+
+
+async def drop_publishing(session: TenantSession) -> None:
+    """Delete every publisher key and the rule of the session's tenant."""
+    for table in (PUBLISHER_KEYS, PUBLISHING_RULES):
+        await session.delete(table)
 
 
 async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUID | None = None) -> tuple[Model, ...]:
@@ -144,7 +259,8 @@ async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUI
 
 
 def _artifact(row: RowMapping) -> Artifact:
-    return Artifact(ArtifactId(row["id"]), ArtifactRole(row["role"]), row["plain_bytes"], row["sealed_bytes"])
+    role = ArtifactRole(row["role"])
+    return Artifact(ArtifactId(row["id"]), role, row["plain_bytes"], row["sealed_bytes"], row["digest"])
 
 
 def _version(row: RowMapping, name: str, artifacts: tuple[Artifact, ...]) -> ModelVersion:
@@ -163,4 +279,6 @@ def _version(row: RowMapping, name: str, artifacts: tuple[Artifact, ...]) -> Mod
         artifacts=artifacts,
         created_by=row["created_by"],
         created_at=row["created_at"],
+        publisher=None if row["publisher"] is None else Publisher.from_json(row["publisher"]),
+        manifest=row["manifest"] or "",
     )

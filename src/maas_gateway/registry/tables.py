@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -31,6 +42,9 @@ MODEL_VERSIONS: Final = Table(
     Column("plan", JSON, nullable=False),
     Column("created_by", String(160), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("manifest", Text),
+    Column("manifest_key", String(64)),  # the id of the key that signed it
+    Column("publisher", JSON(none_as_null=True)),
     ForeignKeyConstraint(["model_id"], ["models.id"]),
 )
 
@@ -44,6 +58,7 @@ ARTIFACTS: Final = Table(
     Column("role", String(32), nullable=False),
     Column("plain_bytes", BigInteger, nullable=False),
     Column("sealed_bytes", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False, server_default=""),
     ForeignKeyConstraint(["model_id", "version"], ["model_versions.model_id", "model_versions.version"]),
     UniqueConstraint("model_id", "version", "role"),
 )
@@ -56,4 +71,22 @@ LABELS: Final = Table(
     Column("tenant_id", Uuid, nullable=False),
     Column("version", BigInteger, nullable=False),
     ForeignKeyConstraint(["model_id", "version"], ["model_versions.model_id", "model_versions.version"]),
+)
+
+PUBLISHER_KEYS: Final = Table(
+    "publisher_keys",
+    METADATA,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("key_id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("jwk", JSON, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+PUBLISHING_RULES: Final = Table(
+    "publishing_rules",
+    METADATA,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("requires_signature", Boolean, nullable=False),
 )

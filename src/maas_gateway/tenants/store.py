@@ -47,11 +47,14 @@ async def every(session: UnscopedSession) -> tuple[Tenant, ...]:
 
 
 async def set_state(session: UnscopedSession, slug: str, state: TenantState) -> None:
-    """Suspend or resume a tenant.
+    """Suspend, resume or erase a tenant.
 
     Raises:
-        TenantNotFound: there is none of that slug.
+        TenantNotFound: there is none of that slug, or it is erased and is to become something else.
     """
-    if not await session.update(TENANTS, TENANTS.c.slug == slug, state=state.value):
+    where = [TENANTS.c.slug == slug]
+    if state is not TenantState.ERASED:
+        where.append(TENANTS.c.state != TenantState.ERASED.value)
+    if not await session.update(TENANTS, *where, state=state.value):
         raise TenantNotFound(f"tenant '{slug}' not found")
     await session.bump(TOPIC)

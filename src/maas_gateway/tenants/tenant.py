@@ -12,6 +12,7 @@ class TenantState(StrEnum):
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Tenant:
     Attributes:
         tenant_id: its identifier, never reused.
         slug: its name in usernames and in shares.
-        state: active or suspended.
+        state: active, suspended or erased; erased is for ever.
         created_at: when it was onboarded.
     """
 

@@ -60,6 +60,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "Open Inference Protocol": "Predictions, as the Open Inference Protocol (KServe, Triton) answers them.",
     "OAuth": "Tokens and the keys that verify them.",
     "Models": "Upload, promote, label and retire.",
+    "Publishing": "Publishers' keys, and whether uploads must be signed.",
     "Keys": "Keyrings and their rotation.",
     "Tenants": "Who is served here.",
     "Accounts": "Users, service accounts and their roles.",

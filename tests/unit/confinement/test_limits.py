@@ -23,6 +23,17 @@ def test_hardening_forbids_core_dumps_and_debuggers() -> None:
     assert seen == ["0", "0", "0"]
 
 
+def test_hardening_allows_as_much_locked_memory_as_may_be() -> None:
+    seen = run_alone(
+        "import resource\n"
+        "from maas_gateway.confinement.limits import harden_process\n"
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 65536))\n"
+        "harden_process()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_MEMLOCK))\n"
+    )
+    assert seen == ["65536", "65536"]
+
+
 def test_limits_are_in_force_after_they_are_applied() -> None:
     seen = run_alone(
         "import resource\n"

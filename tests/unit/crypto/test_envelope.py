@@ -179,6 +179,15 @@ def test_sealing_the_same_twice_gives_other_bytes_after_the_prefix() -> None:
     assert one[start + 40 :] != other[start + 40 :]
 
 
+def test_no_two_of_many_artifacts_share_a_data_key_or_a_stream_key() -> None:
+    """Case 35: a stream's key comes from the data key and the salt, its nonces begin with the prefix."""
+    n_artifacts = 100_000
+    assert len({DataKey.generate()._material.expose() for _ in range(n_artifacts)}) == n_artifacts
+    heads = {StreamSealer(KEK, b"").update(b"") for _ in range(n_artifacts)}
+    assert {len(head) for head in heads} == {40}
+    assert len({head[1:33] for head in heads}) == len({head[33:40] for head in heads}) == n_artifacts
+
+
 def test_sealer_refuses_to_write_out_of_order() -> None:
     sealer = ArtifactSealer(DATA_KEY, HEADER)
     with pytest.raises(RuntimeError, match="first"):

@@ -1,14 +1,31 @@
 import base64
 import copy
+import hashlib
 import itertools
 import pickle
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from maas_gateway.crypto.key_material import KeyMaterial
-from maas_gateway.crypto.signatures import ES256Signer, Signer, jwk_thumbprint, verify_es256
+from maas_gateway.crypto.signatures import (
+    ES256Signer,
+    Signer,
+    jwk_of_pem,
+    jwk_thumbprint,
+    pem_of_jwk,
+    public_jwk,
+    verify_es256,
+    verify_es256_digest,
+)
 from maas_gateway.errors import SignatureRejected
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -197,3 +214,140 @@ def test_signer_takes_the_smallest_and_the_largest_scalar(scalar: int) -> None:
 def test_signer_is_neither_copied_nor_pickled(take: object, signer: ES256Signer) -> None:
     with pytest.raises(TypeError, match="neither pickled nor copied"):
         take(signer)  # type: ignore[operator]
+
+
+# --- what others sign ----------------------------------------------------------------------------
+
+DIGEST = hashlib.sha256(SIGNING_INPUT).digest()
+# The key of RFC 7515 appendix A.3; its point spelt out by RFC 5480 section 2.
+PEM = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEf83OJ3D2xF1Bg8vub9tLe1gHMzV7
+6e8Tus9uPHvRVEXH8UTNG72bfocs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
+-----END PUBLIC KEY-----
+"""
+
+
+def _der(raw: bytes) -> bytes:
+    return encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+
+
+def test_verify_of_a_digest_accepts_the_example_of_rfc_7515_in_both_spellings() -> None:
+    verify_es256_digest(JWK, DIGEST, _bytes(SIGNATURE))
+    verify_es256_digest(JWK, DIGEST, _der(_bytes(SIGNATURE)))
+
+
+def test_verify_of_a_digest_agrees_with_verify_of_the_data(signer: ES256Signer) -> None:
+    for n in range(100):
+        data = n.to_bytes(2, "big")
+        signature = signer.sign(data)
+        verify_es256(signer.public_jwk(), data, signature)
+        verify_es256_digest(signer.public_jwk(), hashlib.sha256(data).digest(), signature)
+        verify_es256_digest(signer.public_jwk(), hashlib.sha256(data).digest(), _der(signature))
+
+
+def test_verify_of_a_digest_refuses_every_bit_flip_of_der(signer: ES256Signer) -> None:
+    digest = hashlib.sha256(b"data").digest()
+    signature = bytearray(_der(signer.sign(b"data")))
+    for bit in range(len(signature) * 8):
+        signature[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(SignatureRejected):
+            verify_es256_digest(signer.public_jwk(), digest, bytes(signature))
+        signature[bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.parametrize(
+    ("digest", "signature"),
+    [
+        pytest.param(DIGEST, b"", id="nothing"),
+        pytest.param(DIGEST, bytes(64), id="r and s zero (CVE-2022-21449)"),
+        pytest.param(DIGEST, _der(bytes(64)), id="r and s zero in DER"),
+        pytest.param(DIGEST, _der(_bytes(SIGNATURE)) + b"\x00", id="a byte behind the DER"),
+        pytest.param(DIGEST, _der(_bytes(SIGNATURE))[:-1], id="DER cut"),
+        pytest.param(DIGEST, b"\x30\x81" + _der(_bytes(SIGNATURE))[1:], id="a length that DER spells shorter"),
+        pytest.param(DIGEST, _bytes(SIGNATURE)[:-1], id="63 bytes"),
+        pytest.param(hashlib.sha256(b"other").digest(), _bytes(SIGNATURE), id="other data"),
+        pytest.param(DIGEST[:-1], _bytes(SIGNATURE), id="a digest cut"),
+        pytest.param(DIGEST + b"\x00", _bytes(SIGNATURE), id="a digest too long"),
+        pytest.param(SIGNING_INPUT, _bytes(SIGNATURE), id="the data in the place of their digest"),
+    ],
+)
+def test_verify_of_a_digest_refuses(digest: bytes, signature: bytes) -> None:
+    with pytest.raises(SignatureRejected, match=r"^the signature does not verify$"):
+        verify_es256_digest(JWK, digest, signature)
+
+
+def test_verify_of_a_digest_refuses_a_key_that_is_malformed(signer: ES256Signer) -> None:
+    for jwk in ({}, {**JWK, "crv": "P-384"}, {**JWK, "x": JWK["y"]}, signer.public_jwk()):
+        with pytest.raises(SignatureRejected):
+            verify_es256_digest(jwk, DIGEST, _bytes(SIGNATURE))
+
+
+def test_a_key_goes_to_pem_and_back() -> None:
+    assert pem_of_jwk(JWK).decode() == PEM
+    assert jwk_of_pem(PEM) == JWK
+    assert jwk_of_pem(f"\n{PEM}\n".replace("\n", "\r\n")) == JWK
+    assert public_jwk({**JWK, "kid": "x", "use": "sig"}) == JWK
+
+
+@pytest.mark.parametrize(
+    ("jwk", "sentence"),
+    [
+        pytest.param({}, "not a P-256 key", id="nothing"),
+        pytest.param({**JWK, "d": SCALAR}, "private key", id="the private half"),
+        pytest.param({**JWK, "x": JWK["x"] + "="}, "coordinate", id="padding"),
+        pytest.param({**JWK, "x": 5}, "coordinate", id="a number"),
+        pytest.param({**JWK, "x": JWK["y"]}, "on the curve", id="off the curve"),
+    ],
+)
+def test_a_jwk_that_is_no_public_key_of_p_256_is_refused(jwk: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        public_jwk(jwk)
+
+
+def _pem(key: PublicKeyTypes) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+@pytest.mark.parametrize(
+    ("pem", "sentence"),
+    [
+        pytest.param("", "one public key", id="nothing"),
+        pytest.param("ключ", "one public key", id="no ASCII"),
+        pytest.param(PEM.replace("MFkw", "é"), "not a public key that can be read", id="no ASCII inside"),
+        pytest.param(PEM + PEM, "one public key", id="two"),
+        pytest.param(PEM + "more", "one public key", id="something behind"),
+        pytest.param("more\n" + PEM, "one public key", id="something before"),
+        pytest.param(PEM.replace("MFkw", "MFkx"), "not a public key that can be read", id="altered"),
+        pytest.param(PEM.replace("PUBLIC KEY", "EC PRIVATE KEY"), "private key: keep it", id="a private key"),
+        pytest.param(PEM.replace("PUBLIC KEY", "CERTIFICATE"), "one public key", id="a certificate"),
+        pytest.param(_pem(ec.generate_private_key(ec.SECP384R1()).public_key()), "not a key of P-256", id="P-384"),
+        pytest.param(_pem(ec.generate_private_key(ec.SECP256K1()).public_key()), "not a key of P-256", id="secp256k1"),
+        pytest.param(_pem(rsa.generate_private_key(65537, 2048).public_key()), "not a key of P-256", id="RSA"),
+        pytest.param(_pem(Ed25519PrivateKey.generate().public_key()), "not a key of P-256", id="Ed25519"),
+    ],
+)
+def test_pem_that_is_no_public_key_of_p_256_is_refused(pem: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        jwk_of_pem(pem)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on the path")
+def test_what_openssl_signs_verifies_under_the_key_that_openssl_wrote(tmp_path: Path) -> None:
+    """The commands that the gateway teaches, as it teaches them."""
+    (tmp_path / "model.keras").write_bytes(b"content")
+    for command in (
+        "openssl ecparam -name prime256v1 -genkey -noout -out key.pem",
+        "openssl pkey -in key.pem -pubout -out public.pem",
+        "openssl dgst -sha256 -sign key.pem -out model.sig model.keras",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    signature = (tmp_path / "model.sig").read_bytes()
+    pem = (tmp_path / "public.pem").read_text()
+    jwk = jwk_of_pem(pem)
+    assert pem_of_jwk(jwk).decode() == pem
+    verify_es256_digest(jwk, hashlib.sha256(b"content").digest(), signature)
+    with pytest.raises(SignatureRejected):
+        verify_es256_digest(jwk, hashlib.sha256(b"other").digest(), signature)
+    with pytest.raises(ValueError, match="openssl pkey -in key"):
+        jwk_of_pem((tmp_path / "key.pem").read_text())

@@ -129,6 +129,23 @@ async def test_moving_to_another_holder_rewraps_every_ring_key_and_lets_the_old_
         assert (await without_file.signer(PLATFORM, Purpose.TOKEN_SIGNING)).key_id == before.key_id
 
 
+async def test_holder_that_gives_the_same_key_again_makes_no_new_version(tmp_path: Path) -> None:
+    async with two_holders(tmp_path) as (keyring, elsewhere):
+        new = await keyring.add_version(PLATFORM, Purpose.ROOT, holder="kms")
+        await keyring.move(PLATFORM, Purpose.ROOT, new, state=KeyState.PRIMARY)
+        same = await elsewhere.create("the only one")
+        (only,) = [v for v in await keyring.versions(PLATFORM, Purpose.ROOT) if v.state is KeyState.PRIMARY]
+        assert only.public is not None
+        elsewhere.create = lambda _: _answer({"key": only.public["key"]})  # type: ignore[method-assign,index]
+        assert same
+        with pytest.raises(Conflict, match="no other key"):
+            await keyring.add_version(PLATFORM, Purpose.ROOT, holder="kms")
+
+
+async def _answer(reference: Mapping[str, str]) -> Mapping[str, str]:
+    return reference
+
+
 async def test_holder_that_is_not_configured_cannot_be_moved_to(tmp_path: Path) -> None:
     async with open_keyring(tmp_path) as keyring:
         with pytest.raises(InvalidRequest, match="'transit' is not configured; there are file"):

@@ -100,7 +100,7 @@ async def test_abandoned_operation_of_any_tenant_is_leased_to_one_process(databa
 
 def test_json_form_tells_what_clients_rely_on() -> None:
     told = operation().to_json()
-    assert set(told) == {"id", "kind", "subject", "state", "done", "total", "error", "created_at"}
+    assert set(told) == {"id", "kind", "subject", "state", "done", "total", "error", "created_at", "result"}
     assert told["state"] == "running"
 
 

@@ -20,6 +20,7 @@ ABSENT = NotFound("thing 'x' not found")
 _MODEL = {"model:read", "model:write", "model:promote", "model:predict", "model:erase"}
 _TENANTS_OWN = {
     "tenant:read",
+    "tenant:erase",
     *(
         f"{thing}:{verb}"
         for thing in ("user", "service-account", "api-key", "binding", "share")

@@ -25,7 +25,7 @@ class Loader(Protocol):
         """Load it.
 
         Args:
-            memory_fd: the plaintext, in memory; the caller closes it afterwards.
+            memory_fd: the plaintext, in memory; it stays as it is until the runtime is closed.
             size_bytes: its size.
             signature: what the model was published with.
             input_order: for each input of the signature its place among the engine's inputs.

@@ -1,0 +1,57 @@
+"""Bodies about publishers' keys and the rule on signatures."""
+
+from datetime import datetime
+from typing import Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from maas_gateway.admin import examples
+from maas_gateway.registry.publishers import PublisherKey
+
+
+def _like(example: examples.Example) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
+
+
+class NewPublisherKey(BaseModel):
+    """A public key to register, as `pem` or as `jwk`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(description="Unique in the tenant: a-z, 0-9, '.', '_' and '-'.", max_length=64)
+    pem: str | None = Field(
+        default=None, description="What `openssl pkey -in key.pem -pubout` prints, of P-256.", max_length=4096
+    )
+    jwk: dict[str, object] | None = Field(default=None, description="The same as JWK: kty, crv, x and y.")
+
+
+class PublishingRules(BaseModel):
+    """What your tenant demands of uploads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True) | _like(examples.PUBLISHING_RULES)
+
+    requires_signature: bool = Field(description="Whether an upload must be signed with a registered key.")
+
+
+class PublisherKeyAnswer(BaseModel):
+    """A publisher's public key."""
+
+    model_config = _like(examples.PUBLISHER_KEY)
+
+    key_id: str = Field(description="Its thumbprint (RFC 7638).")
+    name: str
+    jwk: dict[str, str]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, key: PublisherKey) -> Self:
+        """Say what a caller may know of it."""
+        return cls(key_id=key.key_id, name=key.name, jwk=dict(key.jwk), created_at=key.created_at)
+
+
+class PublisherKeysAnswer(BaseModel):
+    """Publishers' public keys."""
+
+    model_config = _like(examples.PUBLISHER_KEYS)
+
+    publisher_keys: list[PublisherKeyAnswer]

@@ -1,0 +1,82 @@
+"""What is signed about a version: where it belongs, what was uploaded, what is served, who published it, what was found.
+
+Rules: made once, when the version is taken in, and never changed; it names artifacts by their role
+and their plaintext's digest and size, not by the key or the blob, so that new keys and new blobs
+leave it alone; a row that says anything else than its manifest is not served.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from maas_gateway.errors import SignatureRejected
+from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
+
+KIND: Final = "maas-manifest"
+_FORMAT: Final = 1
+
+
+def manifest_of(version: ModelVersion, *, scanners: Mapping[str, str]) -> dict[str, object]:
+    """Return what is to be signed about a version.
+
+    Args:
+        version: with its artifacts.
+        scanners: the version of the rules by which each format was scanned.
+    """
+    return {
+        "format": _FORMAT,
+        **_bound(version),
+        "artifacts": {artifact.role.value: _described(artifact) for artifact in version.artifacts},
+        "scanners": dict(scanners),
+    }
+
+
+def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: ArtifactRole) -> int:
+    """Refuse a row that says something else than its manifest.
+
+    Args:
+        manifest: verified already.
+        version: as the registry's rows say.
+        role: of the artifact that is to be opened.
+
+    Returns:
+        The plaintext size of that artifact, in bytes.
+
+    Raises:
+        SignatureRejected: they differ, or the manifest knows no such artifact.
+    """
+    refused = SignatureRejected(f"version {version.version} of '{version.model}' is not what its manifest says")
+    bound = _bound(version)
+    if manifest.get("format") != _FORMAT or any(manifest.get(name) != value for name, value in bound.items()):
+        raise refused
+    artifact = version.artifact(role)
+    artifacts = manifest.get("artifacts")
+    if not isinstance(artifacts, dict) or artifacts.get(role.value) != _described(artifact):
+        raise refused
+    return artifact.plain_bytes
+
+
+def digest_in(manifest: Mapping[str, object], role: ArtifactRole) -> str:
+    """Return the digest, SHA-256 in hexadecimal, that a manifest gives for an artifact's plaintext; "" for none."""
+    artifacts = manifest.get("artifacts")
+    said = artifacts.get(role.value) if isinstance(artifacts, dict) else None
+    return str(said.get("digest", "")) if isinstance(said, dict) else ""
+
+
+def _bound(version: ModelVersion) -> dict[str, object]:
+    plan = version.plan.to_json()
+    return {
+        "tenant": str(version.tenant),
+        "model_id": str(version.model_id),
+        "model": version.model,
+        "version": version.version,
+        "uploaded": {"format": version.format, "digest": version.digest, "size_bytes": version.size_bytes},
+        "signature": version.signature.to_json(),
+        "plan": {**plan, "max_relative_error": repr(plan["max_relative_error"])},  # canonical JSON has no floats
+        "published": {"by": version.created_by, "at": version.created_at.isoformat()},
+        "publisher": None if version.publisher is None else version.publisher.to_json(),
+        "findings": [{name: str(text) for name, text in finding.items()} for finding in version.findings],
+    }
+
+
+def _described(artifact: Artifact) -> dict[str, object]:
+    return {"digest": artifact.digest, "size_bytes": artifact.plain_bytes}

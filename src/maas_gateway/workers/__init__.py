@@ -1,0 +1,1 @@
+"""The processes that serve, and how far each has followed what was changed."""
