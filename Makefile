@@ -36,8 +36,8 @@ contracts: $(VENV)/.development
 	@$(BIN)/lint-imports --no-cache > $(VENV)/contracts.txt || { cat $(VENV)/contracts.txt; exit 1; }
 	@tail -n 2 $(VENV)/contracts.txt
 
-unit: $(VENV)/.development # on SQLite and by themselves; `make test` runs them on PostgreSQL and with other services too
-	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser and not postgres and not services"
+unit: $(VENV)/.development # on SQLite, the quick ones; `make test` runs all, on PostgreSQL and with other services too
+	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser and not postgres and not services and not thorough"
 
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh

@@ -1,6 +1,7 @@
 """The place a gateway lives in: its databases and keys opened, brought to where it can start, inspected."""
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,6 +30,7 @@ from maas_gateway.registry.manifest import digest_in, manifest_of
 from maas_gateway.registry.model import ArtifactRole, ModelVersion
 from maas_gateway.settings import Settings
 from maas_gateway.tenants import store as tenants
+from maas_gateway.tenants.tenant import TenantState
 
 _WITHOUT_MANIFESTS: Final = frozenset({"0001_main", "0002_main"})
 """Schemas whose versions were published unsigned."""
@@ -48,29 +50,32 @@ async def prepare(settings: Settings, *, makes_root_key: bool) -> None:
     clock = SystemClock()
     if makes_root_key and settings.keys.holder == FileHolder.kind:
         FileHolder.make(settings.root_file)
-    configured_holders(settings, clock)  # refused before anything is changed
-    main, key_store = open_databases(settings)
-    before = await revision(main, "main")
-    await migrate_all(settings)
-    keyring = open_keyring(settings, key_store, clock)
-    try:
+    async with AsyncExitStack() as stack:
+        main, key_store = open_databases(settings)
+        stack.push_async_callback(main.close)
+        stack.push_async_callback(key_store.close)
+        keyring = open_keyring(settings, key_store, clock)  # a holder is refused before anything is changed
+        stack.push_async_callback(keyring.root.close)
+        before = await revision(main, "main")
+        await migrate_all(settings)
         if settings.root_file.exists():
             await adopt(keyring, settings.root_file)
         await keyring.root.check()
         if makes_root_key:
             await keyring.ensure(PLATFORM, Purpose.ROOT)
-        async with read_all(main) as session:
-            owners = [PLATFORM, *(tenant.tenant_id for tenant in await tenants.every(session))]
-        for owner in owners:
-            for purpose in Purpose:
-                if purpose is not Purpose.ROOT and purpose.has_ring(owner):
-                    await keyring.ensure(owner, purpose)
+        await _ensure_rings(main, keyring)
         if before in _WITHOUT_MANIFESTS:
             await _sign_first(settings, main, keyring)
-    finally:
-        await keyring.root.close()
-        await main.close()
-        await key_store.close()
+
+
+async def _ensure_rings(main: Database, keyring: Keyring) -> None:
+    """Give the platform and every tenant that is not erased the rings of this version."""
+    async with read_all(main) as session:
+        found = await tenants.every(session)
+    for owner in [PLATFORM, *(tenant.tenant_id for tenant in found if tenant.state is not TenantState.ERASED)]:
+        for purpose in Purpose:
+            if purpose is not Purpose.ROOT and purpose.has_ring(owner):
+                await keyring.ensure(owner, purpose)
 
 
 async def _sign_first(settings: Settings, main: Database, keyring: Keyring) -> None:

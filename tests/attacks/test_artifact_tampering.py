@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ import structlog
 from builders.gateways import Account, World, gateway_settings, joined_gateway, running_gateway
 from builders.models import SERVED_WITHIN_S, DemoModel, uploaded_model
 from builders.plaintext import PIECE_BYTES, Search, pieces_of
+from builders.shared import built_once
 from builders.tampering import CASES, LONG_BYTES, STRANGER, Attack, Case, Stored, encoded, read
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.erase import CERTIFICATE
@@ -49,8 +51,6 @@ from maas_gateway.registry.artifacts import Place
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
 from maas_gateway.registry.tables import LABELS, MODEL_VERSIONS, MODELS
 from maas_gateway.settings import Settings
-
-pytestmark = pytest.mark.xdist_group("tampering")  # one worker publishes
 
 TESTS = Path(__file__).parents[1]
 ENVELOPE = "unit/crypto/test_envelope.py::test_"
@@ -94,14 +94,14 @@ class Outcome:
     """What the second process has made of one case.
 
     Attributes:
-        answers: to predictions, by each door.
+        answers: to predictions, status and body, by each door.
         status: of the version, as TensorFlow Serving tells it.
         lines: of the log, about the version.
         events: of the tenant's audit record, about the version.
         second: what the older version answered, if there is one.
     """
 
-    answers: list[httpx.Response] = field(default_factory=list)
+    answers: list[tuple[int, str]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -116,15 +116,15 @@ class Seen:
         outcomes: by the case's sentence.
         untouched: what models answered that nobody had touched, and those where only what may change was changed.
         log: everything that was logged.
-        plain: pieces of the plans.
+        plain: pieces of the plans, in hexadecimal.
         folder: the gateway's.
     """
 
     outcomes: dict[str, Outcome]
     untouched: dict[str, int]
     log: str
-    plain: list[bytes]
-    folder: Path
+    plain: list[str]
+    folder: str
 
 
 @dataclass
@@ -254,7 +254,7 @@ async def _see(folder: Path, demo: DemoModel) -> Seen:
         ]
     tails = [plan[len(demo.conversion.plan) :][:SEGMENT_BYTES] for plan in publishing.plans]
     plain = [*pieces_of(demo.conversion.plan), *(tail[-PIECE_BYTES:] for tail in tails if len(tail) > PIECE_BYTES)]
-    return Seen(outcomes, untouched, log.getvalue(), plain, settings.data_dir)
+    return Seen(outcomes, untouched, log.getvalue(), [piece.hex() for piece in plain], str(settings.data_dir))
 
 
 def _change_what_may_change(main: sa.Engine, staged: ModelVersion, kept: ModelVersion) -> None:
@@ -270,10 +270,12 @@ def _change_what_may_change(main: sa.Engine, staged: ModelVersion, kept: ModelVe
 async def _outcome(world: World, headers: dict[str, str], target: _Target, demo: DemoModel) -> Outcome:
     ref = target.asked
     outcome = Outcome()
-    outcome.answers.append(await _predict(world, headers, ref, demo))
+    answer = await _predict(world, headers, ref, demo)
+    outcome.answers.append((answer.status_code, answer.text))
     tensor = {"name": demo_input(demo), "datatype": "FP32", "shape": [1, 30], "data": list(demo.seed.example)}
     path = f"/v2/models/{ref.name}/versions/{ref.version}"
-    outcome.answers.append(await world.http.post(f"{path}/infer", json={"inputs": [tensor]}, headers=headers))
+    answer = await world.http.post(f"{path}/infer", json={"inputs": [tensor]}, headers=headers)
+    outcome.answers.append((answer.status_code, answer.text))
     told = await world.http.get(f"/v1/models/{ref.name}/versions/{ref.version}", headers=headers)
     outcome.status = told.json()["model_version_status"][0]
     if target.second is not None:
@@ -320,8 +322,15 @@ def _logging() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> Seen:
-    return asyncio.run(_see(tmp_path_factory.mktemp("tampered"), demo))
+def seen(shared_folder: Path, demo: DemoModel) -> Seen:
+    """What came of all cases; one worker looks, all others read it."""
+
+    def build(folder: Path) -> None:
+        (folder / "seen.json").write_text(json.dumps(dataclasses.asdict(asyncio.run(_see(folder, demo)))))
+
+    found = json.loads((built_once(shared_folder, "tampered", build) / "seen.json").read_text())
+    found["outcomes"] = {sentence: Outcome(**outcome) for sentence, outcome in found["outcomes"].items()}
+    return Seen(**found)
 
 
 @pytest.mark.parametrize(
@@ -337,15 +346,15 @@ def seen(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> Seen:
 )
 def test_a_version_is_refused_with_an_alarm_when(seen: Seen, case: Case) -> None:
     outcome = seen.outcomes[case.sentence]
-    for answer in outcome.answers:
-        assert answer.status_code == 503, answer.text
-        assert answer.json().keys() == {"error", "request_id"}
-        assert "cannot be served" in answer.json()["error"]
+    for status, text in outcome.answers:
+        assert status == 503, text
+        assert json.loads(text).keys() == {"error", "request_id"}
+        assert "cannot be served" in json.loads(text)["error"]
     assert (outcome.status["state"], outcome.status["status"]["error_code"]) == ("END", "UNAVAILABLE")
     (line,) = outcome.lines
     assert (line["event"], line["level"]) == ("integrity_alarm", "critical")
     assert line["reason"] == outcome.status["status"]["error_message"]
-    assert line["reason"] in outcome.answers[0].json()["error"]
+    assert line["reason"] in json.loads(outcome.answers[0][1])["error"]
     (event,) = outcome.events
     assert (event["kind"], event["outcome"], event["reason"]) == ("model.integrity", "alarm", case.reason)
     assert outcome.second == (200 if case.has_second else None)
@@ -356,16 +365,13 @@ def test_what_nobody_has_touched_is_served_on_and_so_is_what_may_change(seen: Se
 
 
 def test_neither_answers_nor_log_nor_files_give_anything_away(seen: Seen) -> None:
-    search = Search({"plain": seen.plain})
+    search = Search({"plain": [bytes.fromhex(piece) for piece in seen.plain]})
     assert search.in_bytes(seen.log.encode()) == set()
-    assert search.in_files(file for file in seen.folder.rglob("*") if file.is_file()) == {}
-    for outcome in seen.outcomes.values():
-        for answer in outcome.answers:
-            if answer.status_code != 200:
-                assert search.in_bytes(answer.content) == set()
-                assert not re.search(
-                    r"predictions|outputs|0\.99|/tmp|blobs|root\.json|[0-9a-f]{32}", answer.json()["error"]
-                )
+    assert search.in_files(file for file in Path(seen.folder).rglob("*") if file.is_file()) == {}
+    texts = [text for outcome in seen.outcomes.values() for status, text in outcome.answers if status != 200]
+    for text in texts:
+        assert search.in_bytes(text.encode()) == set()
+        assert not re.search(r"predictions|outputs|0\.99|/tmp|blobs|root\.json|[0-9a-f]{32}", json.loads(text)["error"])
 
 
 def test_every_tamper_case_has_its_test() -> None:
@@ -386,14 +392,14 @@ class Small:
         folder: the one above its data.
         operator: of the platform.
         headers: of each tenant's owner.
-        versions: by model.
+        models: identifier, tenant and manifest, by name.
         row: an example.
     """
 
-    folder: Path
+    folder: str
     operator: Account
     headers: dict[str, dict[str, str]]
-    versions: dict[str, ModelVersion]
+    models: dict[str, dict[str, str]]
     row: list[float]
 
 
@@ -403,7 +409,7 @@ class Whole:
 
     main: sa.Engine
     keys: sa.Engine
-    versions: dict[str, ModelVersion]
+    models: dict[str, dict[str, str]]
 
     def write_ring(self, purpose: Purpose, *where: sa.ColumnElement[bool], **values: Any) -> None:
         own = sa.and_(KEY_VERSIONS.c.purpose == purpose.value, *where)
@@ -422,11 +428,12 @@ class Whole:
     def write(self, table: sa.Table, *, of: str, **values: Any) -> None:
         column = table.c.id if table is MODELS else table.c.model_id
         with self.main.begin() as connection:
-            connection.execute(sa.update(table).where(column == self.versions[of].model_id).values(**values))
+            own = column == uuid.UUID(self.models[of]["model_id"])
+            connection.execute(sa.update(table).where(own).values(**values))
 
     def forge(self, *, kid: str) -> None:
         """Sign the manifest of `bc` as a stranger, who says to have published it."""
-        first, second, _ = self.versions["bc"].manifest.split(".")
+        first, second, _ = self.models["bc"]["manifest"].split(".")
         said = read(second)
         said["published"]["by"] = "mallory"
         signed = f"{encoded(canonical_json({**read(first), 'kid': kid}))}.{encoded(canonical_json(said))}"
@@ -445,20 +452,30 @@ async def _stopped(folder: Path, demo: DemoModel) -> Small:
             tenant = await world.tenant_id(slug)
             await world.gateway.reconciler.settle(tenant, name, Deadline.after(SERVED_WITHIN_S))
         headers = {slug: await world.headers(world.owners[slug]) for slug in ("acme", "globex")}
-        versions = {name: found.version for name, found in stored.items()}
-        return Small(folder, world.operator, headers, versions, list(demo.seed.example))
+        known = {name: _known(found.version) for name, found in stored.items()}
+        return Small(str(folder), world.operator, headers, known, list(demo.seed.example))
+
+
+def _known(version: ModelVersion) -> dict[str, str]:
+    return {"model_id": str(version.model_id), "tenant": str(version.tenant), "manifest": version.manifest}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> Small:
-    return asyncio.run(_stopped(tmp_path_factory.mktemp("small"), demo))
+def small(shared_folder: Path, demo: DemoModel) -> Small:
+    """The stopped gateway, of which each test has a copy."""
+
+    def build(folder: Path) -> None:
+        (folder / "small.json").write_text(json.dumps(dataclasses.asdict(asyncio.run(_stopped(folder, demo)))))
+
+    found = json.loads((built_once(shared_folder, "untampered", build) / "small.json").read_text())
+    return Small(**{**found, "operator": Account(**found["operator"])})
 
 
 @pytest.fixture
 def whole(small: Small, tmp_path: Path) -> Iterator[Whole]:
-    shutil.copytree(small.folder / "gateway", tmp_path / "gateway")
+    shutil.copytree(Path(small.folder) / "gateway", tmp_path / "gateway")
     main, keys = _engines(gateway_settings(tmp_path))
-    yield Whole(main, keys, small.versions)
+    yield Whole(main, keys, small.models)
     _close(main, keys)
 
 
@@ -467,7 +484,7 @@ async def _served(small: Small, settings: Settings) -> tuple[dict[tuple[str, str
     answers, alarms = {}, set()
     async with joined_gateway(settings, small.operator) as world:
         for slug, headers in small.headers.items():
-            for name in small.versions:
+            for name in small.models:
                 path = f"/v1/models/{name}:predict"
                 answer = await world.http.post(path, json={"instances": [small.row]}, headers=headers)
                 answers[slug, name] = answer.status_code
@@ -582,7 +599,7 @@ def test_what_it_touches_is_refused_and_all_else_served_on_when(
 def test_a_model_whose_row_was_given_to_another_tenant_is_served_to_neither(
     small: Small, whole: Whole, tmp_path: Path
 ) -> None:
-    whole.write(MODELS, of="bc", tenant_id=whole.versions["theirs"].tenant)
+    whole.write(MODELS, of="bc", tenant_id=uuid.UUID(whole.models["theirs"]["tenant"]))
     answers, alarms = asyncio.run(_served(small, gateway_settings(tmp_path)))
     assert answers["acme", "bc"] in {404, 503}
     assert answers["globex", "bc"] in {404, 503}

@@ -297,11 +297,20 @@ async def test_backup_taken_while_models_come_in_misses_no_key_and_no_blob_of_wh
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("act", ["reseal", "erase"])
+@pytest.mark.parametrize(
+    ("act", "held", "only"),
+    [
+        ("erase", "keys", ()),
+        ("erase", "main", ()),
+        ("reseal", "keys", ()),
+        ("reseal", "keys", ("main", "keys")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value) or "all",
+)
 async def test_backup_during_which_a_model_is_sealed_anew_or_erased_holds_what_there_is_afterwards(
-    tmp_path: Path, new_place: NewPlace, act: str, demo: DemoModel
+    tmp_path: Path, new_place: NewPlace, act: str, held: str, only: tuple[str, ...], demo: DemoModel
 ) -> None:
-    """The backup is held between main and keys until what main named then is gone."""
+    """The backup is held before it reads main, or between main and keys, until what main named at first is gone."""
     place, other = new_place("postgres"), new_place(SQLITE)
     async with running_gateway(place.folder, place.database) as world:
         owner = await world.tenant("acme")
@@ -309,10 +318,10 @@ async def test_backup_during_which_a_model_is_sealed_anew_or_erased_holds_what_t
         version = await published_model(world, "acme", "bc", demo)
         old = {str(artifact.artifact_id) for artifact in version.artifacts}
         main, keys = open_databases(world.settings)
-        async with keys.connection(is_write=True) as holding:
+        async with (main if held == "main" else keys).connection(is_write=True) as holding:
             await holding.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
-            backup = asyncio.create_task(place.backup(tmp_path / "backup"))
-            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname LIKE '%_keys'"
+            backup = asyncio.create_task(place.backup(tmp_path / "backup", *only))
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%alembic%'"
             await _soon(lambda: rows(main, waits), lambda found: found != [0])
             principal = await world.principal(owner)
             if act == "erase":
@@ -326,10 +335,13 @@ async def test_backup_during_which_a_model_is_sealed_anew_or_erased_holds_what_t
         await main.close()
         await keys.close()
     named = _identifiers(tmp_path / "backup/main/rows.ndjson", "artifacts")
-    assert not named & old
+    keyed = _identifiers(tmp_path / "backup/keys/rows.ndjson", "data_keys")
+    assert not old & (named | keyed)
+    assert named <= keyed
+    if only:
+        return
     assert named == _identifiers(tmp_path / "backup/blobs/index.ndjson", "blobs")
     assert named == {path.name for path in (tmp_path / "backup/blobs").glob("??/*")}
-    assert named <= _identifiers(tmp_path / "backup/keys/rows.ndjson", "data_keys")
     await other.restore(tmp_path / "backup")
     other.take_root_key(place)
     async with restored_gateway(other, world) as again:
@@ -338,6 +350,37 @@ async def test_backup_during_which_a_model_is_sealed_anew_or_erased_holds_what_t
         body = {"instances": [list(demo.seed.example)]}
         answer = await again.http.post("/v1/models/bc:predict", json=body, headers=headers)
         assert answer.status_code == (404 if act == "erase" else 200)
+
+
+async def test_blob_that_main_no_longer_names_when_it_is_read_again_is_taken_out_of_the_backup(
+    tmp_path: Path, new_place: NewPlace, demo: DemoModel
+) -> None:
+    """As when an erasure has destroyed the keys and has not dropped the rows yet."""
+    place = new_place(SQLITE)
+    async with running_gateway(place.folder) as world:
+        await world.tenant("acme")
+        await published_model(world, "acme", "stays", demo)
+        version = await published_model(world, "acme", "bc", demo)
+        old = {str(artifact.artifact_id) for artifact in version.artifacts}
+        main, keys = open_databases(world.settings)
+        half = [{"id": artifact.artifact_id.hex} for artifact in version.artifacts]
+        async with keys.connection(is_write=True) as connection:
+            await connection.execute(text("DELETE FROM data_keys WHERE artifact_id = :id"), half)
+        backup = asyncio.create_task(place.backup(tmp_path / "backup"))
+        copies = [tmp_path / "backup" / "blobs" / name[:2] / name for name in old]
+        while not all(copy.exists() for copy in copies):
+            await asyncio.sleep(0.005)
+            assert not backup.done()
+        async with main.connection(is_write=True) as connection:
+            await connection.execute(text("DELETE FROM artifacts WHERE id = :id"), half)
+        await backup
+        await main.close()
+        await keys.close()
+    named = _identifiers(tmp_path / "backup/main/rows.ndjson", "artifacts")
+    assert len(named) == 2
+    assert not old & named
+    assert named == _identifiers(tmp_path / "backup/blobs/index.ndjson", "blobs")
+    assert named == {path.name for path in (tmp_path / "backup/blobs").glob("??/*")}
 
 
 async def _soon(ask: Callable[[], Awaitable[list[Any]]], is_right: Callable[[list[Any]], bool]) -> None:

@@ -179,6 +179,7 @@ def test_sealing_the_same_twice_gives_other_bytes_after_the_prefix() -> None:
     assert one[start + 40 :] != other[start + 40 :]
 
 
+@pytest.mark.thorough
 def test_no_two_of_many_artifacts_share_a_data_key_or_a_stream_key() -> None:
     """Case 35: a stream's key comes from the data key and the salt, its nonces begin with the prefix."""
     n_artifacts = 100_000
@@ -413,6 +414,7 @@ def _read_first_byte(opener: ArtifactOpener) -> object:
     return opener.read_at(0, 1)
 
 
+@pytest.mark.thorough
 def test_opener_refuses_every_byte_change_at_both_ends_of_three_segments() -> None:
     blob = bytearray(_seal(NOISE))
     source = MemorySource(blob)

@@ -16,6 +16,8 @@ from maas_gateway.errors import ArtifactRefused, Unavailable
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import DEFAULT_LIMITS, convert_keras, limits_for
 
+pytestmark = pytest.mark.thorough
+
 CANARY = np.random.default_rng(77).standard_normal(8).astype(np.float32).tobytes()
 WRITABLE = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path.home(), Path.cwd()]
 
