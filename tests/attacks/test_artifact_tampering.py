@@ -592,10 +592,6 @@ def test_what_it_touches_is_refused_and_all_else_served_on_when(
     assert {line["model"] for line in lines if line["event"] == "integrity_alarm"} == set(refused)
 
 
-@pytest.mark.xfail(
-    reason="the data plane takes the tenant from the model's row, the manifest is checked against the version's",
-    strict=True,
-)
 def test_a_model_whose_row_was_given_to_another_tenant_is_served_to_neither(
     small: Small, whole: Whole, tmp_path: Path
 ) -> None:

@@ -231,7 +231,7 @@ async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUI
     def of(column: ColumnElement[uuid.UUID]) -> list[ColumnElement[bool]]:
         return [] if only is None else [column == only]
 
-    names = {row["id"]: row["name"] for row in rows}
+    owners = {row["id"]: (row["name"], TenantId(row["tenant_id"])) for row in rows}
     artifacts: dict[tuple[uuid.UUID, int], list[Artifact]] = defaultdict(list)
     for row in await session.rows(ARTIFACTS, *of(ARTIFACTS.c.model_id)):
         if row["role"] in set(ArtifactRole):  # one bad row must not hide every model; its version will miss it
@@ -239,9 +239,9 @@ async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUI
     versions: dict[uuid.UUID, list[ModelVersion]] = defaultdict(list)
     found = await session.rows(MODEL_VERSIONS, *of(MODEL_VERSIONS.c.model_id), order_by=[MODEL_VERSIONS.c.version])
     for row in found:
-        if row["model_id"] in names:  # a model that came since is seen whole next time
+        if row["model_id"] in owners:  # a model that came since is seen whole next time
             sealed = tuple(artifacts[row["model_id"], row["version"]])
-            versions[row["model_id"]].append(_version(row, names[row["model_id"]], sealed))
+            versions[row["model_id"]].append(_version(row, *owners[row["model_id"]], sealed))
     labels: dict[uuid.UUID, dict[str, int]] = defaultdict(dict)
     for row in await session.rows(LABELS, *of(LABELS.c.model_id)):
         labels[row["model_id"]][row["label"]] = row["version"]
@@ -263,9 +263,9 @@ def _artifact(row: RowMapping) -> Artifact:
     return Artifact(ArtifactId(row["id"]), role, row["plain_bytes"], row["sealed_bytes"], row["digest"])
 
 
-def _version(row: RowMapping, name: str, artifacts: tuple[Artifact, ...]) -> ModelVersion:
+def _version(row: RowMapping, name: str, owner: TenantId, artifacts: tuple[Artifact, ...]) -> ModelVersion:
     return ModelVersion(
-        tenant=TenantId(row["tenant_id"]),
+        tenant=owner,  # the model's, to whom it would be served: the manifest says whose it is
         model_id=ModelId(row["model_id"]),
         model=name,
         version=row["version"],
