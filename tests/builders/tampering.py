@@ -155,7 +155,6 @@ class Case:
         has_former: whether the version once had another artifact.
         has_tenant: whether the model is alone in its tenant, because the tenant's ring is tampered with.
         retired_until: to which state the ring's first version is brought after a rotation, if there is one.
-        hole: why it is not refused as it should be yet.
     """
 
     sentence: str
@@ -167,7 +166,6 @@ class Case:
     has_former: bool = False
     has_tenant: bool = False
     retired_until: KeyState | None = None
-    hole: str = ""
 
 
 def blob(change: Callable[[bytes], bytes]) -> Tamper:
@@ -482,7 +480,6 @@ RINGS = [
         "the ring's key has a state that there is not",
         ring(state="asleep"),
         has_tenant=True,
-        hole="keyring/store reads an unknown state as a fault of the program: refused, but without the alarm",
     ),
 ]  # fmt: skip
 
@@ -565,13 +562,11 @@ ROWS = [
         "the row says a runtime that there is not",
         version_row(lambda v: {"plan": {**v.plan.to_json(), "runtime": "pickle"}}),
         reason=SIGNED,
-        hole="dataplane/servables makes a role of the runtime before the manifest is looked at: refused, without the alarm",
     ),
     Case(
         "the version's row is another tenant's",
         lambda a: a.write_version(tenant_id=a.theirs.version.tenant),
         reason=SIGNED,
-        hole="the alarm goes to the tenant that the row names, and names the model to it",
     ),
     Case("the model has another name", rename, reason=SIGNED),
     Case("the version has another number", renumber, reason=SIGNED),
@@ -583,8 +578,8 @@ ROWS = [
     Case(
         "the plan's row names an artifact that was once sealed for the same version",
         use_the_former_artifact,
+        reason=SIGNED,
         has_former=True,
-        hole="the manifest names no artifact, and opening compares sizes only",
     ),
 ]  # fmt: skip
 

@@ -29,6 +29,11 @@ N_DATA_KEYS = 3_000
 RESUMED_WITHIN_S = 40.0
 
 
+def _slow(moment: float) -> Any:
+    """Leave a moment to `make test-slow`."""
+    return pytest.param(moment, marks=pytest.mark.slow)
+
+
 @dataclass(frozen=True)
 class Place:
     """A prepared gateway at rest."""
@@ -94,7 +99,7 @@ def test_an_upload_that_was_killed_is_whole_or_never_was(tmp_path: Path, demo: D
         assert place.predict(served, headers).status_code == 200
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("after_s", [_slow(0.0), 0.1, _slow(0.25), 0.5])
 @pytest.mark.parametrize("purpose", ["artifacts", "root"])
 def test_a_rotation_that_was_killed_is_taken_up_and_finished(
     tmp_path: Path, demo: DemoModel, purpose: str, after_s: float
@@ -131,7 +136,7 @@ def test_a_rotation_that_was_killed_is_taken_up_and_finished(
         assert again.status_code in {200, 409}, again.text  # 409 while the taken-up one is being closed
 
 
-@pytest.mark.parametrize("after_s", [0.02, 0.06, 0.2])
+@pytest.mark.parametrize("after_s", [_slow(0.02), 0.06, 0.2])
 def test_a_resealing_that_was_killed_is_taken_up_and_serves_all_the_while(
     tmp_path: Path, demo: DemoModel, after_s: float
 ) -> None:
@@ -206,7 +211,7 @@ def _named_blobs(data_dir: Path) -> set[str]:
         return {str(uuid.UUID(row[0])) for row in database.execute("SELECT id FROM artifacts")}
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.003, 0.01, 0.03])
+@pytest.mark.parametrize("after_s", [_slow(0.0), 0.003, 0.01, _slow(0.03)])
 def test_a_promotion_that_was_killed_serves_or_does_not(tmp_path: Path, demo: DemoModel, after_s: float) -> None:
     async def prepare(world: World) -> None:
         await published_model(world, "acme", "bc", demo)

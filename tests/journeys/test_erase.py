@@ -1,6 +1,7 @@
 """Erasing a model or a tenant: nothing opens any more, nobody serves it, a signed certificate says so."""
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import sqlalchemy as sa
 from builders.gateways import Account, World, joined_gateway, running_gateway
 from builders.models import DemoModel, published_model
 from maas_gateway.controlplane.erase import CERTIFICATE
+from maas_gateway.controlplane.operate import Report, _Stopped
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import KEYS_CHANGES
 from maas_gateway.keyring.tables import DATA_KEYS, KEY_VERSIONS
+from maas_gateway.operations import store as operations
+from maas_gateway.operations.operation import Operation
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +86,39 @@ async def test_certificate_verifies_and_names_the_keys_and_the_audit_record(tmp_
         events = (await world.http.get("/admin/v1/audit/events?limit=1000", headers=headers)).json()["events"]
         (record,) = [event for event in events if event["kind"] == "erasure.certified"]
         assert says["audit_record"] == {"number": record["number"], "digest": record["digest"]}
+
+
+async def test_certificate_of_an_erasure_that_died_after_its_rows_were_gone_names_what_there_was(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        version = await published_model(world, "acme", "bc", demo)
+        erase, operate = world.gateway.erase, world.gateway.operate
+        work = operate._works["erase"]
+
+        async def dies(operation: Operation, report: Report) -> None:
+            async def until_the_rows_are_gone(done: int, total: int) -> None:
+                await report(done, total)
+                if done == 2:
+                    raise _Stopped
+
+            await work(operation, until_the_rows_are_gone)
+
+        operate._works["erase"] = dies
+        _, operation = await _post(world, world.owners["acme"], "models/bc:erase")
+        assert (operation["state"], operation["done"], operation["result"]) == ("running", 2, None)
+        assert await published_model(world, "acme", "bc", demo) is not None  # the name is free again
+        async with world.gateway.erase._acting.database.read(version.tenant) as session:
+            found = await operations.get(session, uuid.UUID(operation["id"]))
+        assert found is not None
+        says = (await erase._steps(found, _tell_nobody))["says"]
+        assert says["keys_destroyed"] == sorted(f"data-key/{artifact.artifact_id}" for artifact in version.artifacts)
+        assert await _predict(world, world.owners["acme"], demo) == 200
+
+
+async def _tell_nobody(done: int, total: int) -> None:
+    pass
 
 
 async def test_erased_tenant_has_no_key_left_in_any_file_and_its_people_cannot_act(

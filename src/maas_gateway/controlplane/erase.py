@@ -1,16 +1,17 @@
 """Erasing a model or a tenant for good: its keys first, then everything else; answered by a signed certificate.
 
 Rules: an erasure that has begun ends, also when its process dies: it is a long act whose every step
-may be repeated. Keys are destroyed first, so that whatever comes to light later does not open. Then
+may be repeated, and whose certificate names what was there when it began. Keys are destroyed first, so that whatever comes to light later does not open. Then
 rows and blobs go, in any order. Every process has dropped the keys and unloaded the models (it says
 so, or its lease of five seconds has run out) before the certificate is made. A tenant's name stays
 taken, and its audit records stay: they say who did what.
 """
 
 import asyncio
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from maas_gateway.accounts import store as accounts
 from maas_gateway.audit.event import AuditEvent
@@ -19,18 +20,19 @@ from maas_gateway.controlplane.operate import LongAct, Operate, Report
 from maas_gateway.database.engine import Database
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import ModelNotFound, TenantNotFound
-from maas_gateway.identifiers import PLATFORM, KeyId, ModelRef, TenantId
+from maas_gateway.identifiers import PLATFORM, ArtifactId, KeyId, ModelRef, TenantId
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.keyring import Keyring
 from maas_gateway.keyring.statements import Statements
+from maas_gateway.operations import store as operations
 from maas_gateway.operations.operation import Operation
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_model
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store as registry
 from maas_gateway.registry.artifacts import Artifacts
-from maas_gateway.registry.model import Artifact
+from maas_gateway.registry.model import Model
 from maas_gateway.tenants import store as tenants
 from maas_gateway.tenants.tenant import Tenant, TenantState
 from maas_gateway.workers import store as workers
@@ -38,6 +40,7 @@ from maas_gateway.workers.store import Followed
 
 KIND: Final = "erase"
 CERTIFICATE: Final = "maas-erasure"
+_DOOMED: Final = "artifacts_to_erase"
 _ASK_EVERY_S: Final = 0.1
 _ANSWER_WITHIN_S: Final = 25.0
 
@@ -105,9 +108,6 @@ class Erase:
         if tenant is None or not may_know or principal.tenant not in {PLATFORM, tenant.tenant_id}:
             raise TenantNotFound(f"tenant '{slug}' not found")
         authorize(principal, Permission.TENANT_ERASE)
-        async with write_all(self._acting.database) as session:
-            await tenants.set_state(session, slug, TenantState.ERASED)
-        self._acting.announce(tenants.TOPIC)
         subject: dict[str, object] = {"tenant": slug, "tenant_id": str(tenant.tenant_id)}
         return await self._begin(principal, PLATFORM, subject, f"tenant {slug}")
 
@@ -118,34 +118,42 @@ class Erase:
         return await self._operate.begin(act, wait_s=_ANSWER_WITHIN_S)
 
     async def _steps(self, operation: Operation, report: Report) -> Mapping[str, object]:
-        slug = operation.subject.get("tenant")
-        owner = operation.tenant
-        if slug is not None:
-            tenant = await self._tenant(str(slug))
-            assert tenant is not None  # its row stays for ever
-            owner = tenant.tenant_id
-        name = None if slug is not None else str(operation.subject["model"])
-        artifacts = await self._artifacts_of(owner, name)
-        destroyed = await self._destroy_keys(owner, artifacts, whole=name is None)
+        owner, model_id = operation.tenant, operation.subject.get("model_id")
+        if model_id is None:
+            owner = TenantId(uuid.UUID(str(operation.subject["tenant_id"])))
+            await self._shut_out(str(operation.subject["tenant"]))
+        artifacts = await self._doomed(operation, owner, model_id)
+        destroyed = await self._destroy_keys(owner, artifacts, whole=model_id is None)
         await report(1, 4)
-        await self._drop_rows(owner, name)
+        late = await self._drop_rows(owner, model_id) - artifacts  # taken in while the keys were being destroyed
         await report(2, 4)
-        await self._stores.artifacts.discard(owner, artifacts)
+        await self._stores.artifacts.discard(owner, artifacts | late)
+        destroyed += _names(late)
         await self._stores.key_store.purge()
         await report(3, 4)
         confirmed = await self._wait_for_workers()
-        return await self._certificate(operation, destroyed, n_artifacts=len(artifacts), n_workers=confirmed)
+        return await self._certificate(operation, destroyed, n_artifacts=len(artifacts | late), n_workers=confirmed)
 
-    async def _artifacts_of(self, owner: TenantId, name: str | None) -> list[Artifact]:
+    async def _shut_out(self, slug: str) -> None:
+        """Have none of a tenant's principals act any more."""
+        async with write_all(self._acting.database) as session:
+            await tenants.set_state(session, slug, TenantState.ERASED)
+        self._acting.announce(tenants.TOPIC)
+
+    async def _doomed(self, operation: Operation, owner: TenantId, model_id: object) -> frozenset[ArtifactId]:
+        """Return the artifacts that there were when the erasure began; whoever takes it up finds the same."""
+        if operation.result is not None:
+            return frozenset(ArtifactId(uuid.UUID(name)) for name in cast("list[str]", operation.result[_DOOMED]))
         async with self._acting.database.read(owner) as session:
-            models = await registry.models(session)
-        found = [model for model in models if name in {None, model.name}]
-        return [artifact for model in found for version in model.versions for artifact in version.artifacts]
+            found = _artifacts(_erased(await registry.models(session), model_id))
+        async with self._acting.database.write(operation.tenant) as session:
+            await operations.note(session, operation.operation_id, {_DOOMED: sorted(map(str, found))})
+        return found
 
-    async def _destroy_keys(self, owner: TenantId, artifacts: list[Artifact], *, whole: bool) -> list[str]:
+    async def _destroy_keys(self, owner: TenantId, artifacts: frozenset[ArtifactId], *, whole: bool) -> list[str]:
         """Destroy, and return the names of what was destroyed."""
-        destroyed = [f"data-key/{artifact.artifact_id}" for artifact in artifacts]
-        await self._stores.data_keys.drop(owner, [artifact.artifact_id for artifact in artifacts])
+        destroyed = _names(artifacts)
+        await self._stores.data_keys.drop(owner, list(artifacts))
         if whole:
             async with self._stores.key_store.write(owner) as session:
                 gone = await keys.destroy_every(session, self._acting.clock.now())
@@ -156,16 +164,18 @@ class Erase:
         self._acting.announce(keys.TOPIC)
         return destroyed
 
-    async def _drop_rows(self, owner: TenantId, name: str | None) -> None:
+    async def _drop_rows(self, owner: TenantId, model_id: object) -> frozenset[ArtifactId]:
+        """Delete, and return the artifacts whose rows there were."""
         async with self._acting.database.write(owner) as session:
-            for model in await registry.models(session):
-                if name in {None, model.name}:
-                    await registry.drop_model(session, model)
-            if name is None:
+            models = _erased(await registry.models(session), model_id)
+            for model in models:
+                await registry.drop_model(session, model)
+            if model_id is None:
                 await registry.drop_publishing(session)
                 await accounts.drop_every(session)
         self._acting.announce(registry.TOPIC)
         self._acting.announce(accounts.TOPIC)
+        return _artifacts(models)
 
     async def _wait_for_workers(self) -> int:
         """Wait until every process has let go or has no lease any more; return how many said so."""
@@ -200,3 +210,16 @@ class Erase:
     async def _tenant(self, slug: str) -> Tenant | None:
         async with read_all(self._acting.database) as session:
             return await tenants.by_slug(session, slug)
+
+
+def _erased(models: Iterable[Model], model_id: object) -> list[Model]:
+    """Return the model of that identifier; all of them if there is none."""
+    return [model for model in models if model_id in {None, str(model.model_id)}]
+
+
+def _artifacts(models: Iterable[Model]) -> frozenset[ArtifactId]:
+    return frozenset(a.artifact_id for model in models for version in model.versions for a in version.artifacts)
+
+
+def _names(artifacts: Iterable[ArtifactId]) -> list[str]:
+    return [f"data-key/{artifact}" for artifact in artifacts]

@@ -13,7 +13,7 @@ from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.operate import LongAct, Operate, Report
 from maas_gateway.controlplane.rotate import own_ring
 from maas_gateway.errors import InvalidRequest
-from maas_gateway.identifiers import TenantId
+from maas_gateway.identifiers import ArtifactId, TenantId
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.operations.operation import Operation, OperationState
@@ -21,7 +21,7 @@ from maas_gateway.permissions import Permission
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts
-from maas_gateway.registry.model import Artifact, ModelVersion
+from maas_gateway.registry.model import Model, ModelVersion
 
 KIND: Final = "reseal"
 _GRACE_S: Final = 5.0
@@ -65,7 +65,7 @@ class Reseal:
             thing="artifacts",
             exclusive="artifacts",
             actor=principal.name,
-            total=len(todo),
+            total=_n_artifacts(todo),
         )
         if is_dry_run:
             return self._operate.planned(act, state=OperationState.SUCCEEDED)
@@ -73,26 +73,49 @@ class Reseal:
 
     async def _steps(self, operation: Operation, report: Report) -> None:
         old = await self._data_keys.made_before(operation.tenant, operation.created_at)
-        todo = [(v, a) for v, a in await self._todo(operation.tenant) if a.artifact_id in old]
-        replaced: list[Artifact] = []
-        n_before = operation.total - len(todo) if operation.total >= len(todo) else 0
-        for done, (version, artifact) in enumerate(todo, start=1):
-            await self._reseal(version, artifact)
-            replaced.append(artifact)
-            await report(n_before + done, n_before + len(todo))
+        todo = [v for v in await self._todo(operation.tenant) if any(a.artifact_id in old for a in v.artifacts)]
+        replaced: list[ArtifactId] = []
+        total = max(operation.total, _n_artifacts(todo))
+        done = total - _n_artifacts(todo)
+        for version in todo:
+            replaced += await self._reseal(version)
+            done += len(version.artifacts)
+            await report(done, total)
         if replaced:
             await asyncio.sleep(_GRACE_S)
             await self._artifacts.discard(operation.tenant, replaced)
 
-    async def _reseal(self, version: ModelVersion, old: Artifact) -> None:
-        new = await self._artifacts.reseal(version, old.role)
-        async with self._acting.database.write(version.tenant) as session:
-            is_swapped = await store.swap_artifact(session, old, new)
-        if not is_swapped:  # the version has gone meanwhile
-            await self._artifacts.discard(version.tenant, [new])
-        self._acting.announce(store.TOPIC)
+    async def _reseal(self, version: ModelVersion) -> Sequence[ArtifactId]:
+        """Seal a version anew and have it name what is new; return what it does not name any more."""
+        now: ModelVersion | None = version
+        while now is not None:
+            new = await self._artifacts.reseal(now)
+            async with self._acting.database.write(now.tenant) as session:
+                is_swapped = await store.swap_artifacts(session, now, new)
+                found = await store.model(session, now.model)
+            if is_swapped:
+                self._acting.announce(store.TOPIC)
+                return _ids(now)
+            await self._artifacts.discard(now.tenant, _ids(new))
+            now = _same(now, found)  # its manifest was signed by a newer key meanwhile, or it has gone
+        return ()
 
-    async def _todo(self, tenant: TenantId) -> Sequence[tuple[ModelVersion, Artifact]]:
+    async def _todo(self, tenant: TenantId) -> Sequence[ModelVersion]:
         async with self._acting.database.read(tenant) as session:
             models = await store.models(session)
-        return [(v, artifact) for model in models for v in model.versions for artifact in v.artifacts]
+        return [version for model in models for version in model.versions]
+
+
+def _same(version: ModelVersion, model: Model | None) -> ModelVersion | None:
+    """Return the version as its model has it now; None if it has gone."""
+    if model is None or model.model_id != version.model_id:
+        return None
+    return next((found for found in model.versions if found.version == version.version), None)
+
+
+def _ids(version: ModelVersion) -> list[ArtifactId]:
+    return [artifact.artifact_id for artifact in version.artifacts]
+
+
+def _n_artifacts(versions: Sequence[ModelVersion]) -> int:
+    return sum(len(version.artifacts) for version in versions)

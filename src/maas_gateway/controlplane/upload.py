@@ -157,7 +157,8 @@ class Upload:
             staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
             await self._write(principal, ref, staged, examined.signature)
         except BaseException:
-            await asyncio.shield(self._artifacts.discard(principal.tenant, sealed))
+            gone = [artifact.artifact_id for artifact in sealed]
+            await asyncio.shield(self._artifacts.discard(principal.tenant, gone))
             raise
         return staged
 

@@ -8,6 +8,7 @@ statement was given stands in no error's text, because errors are logged.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -111,10 +112,23 @@ class Database:
             raise Unavailable(_NO_ANSWER) from cause
 
 
+def _read_json(text: str | bytes) -> Any:
+    """Return what a text says; what is no JSON says null, so that one broken row does not hide all others."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
 def _engine(url: str, *, overwrites_deleted: bool, pool_size: int) -> AsyncEngine:
     is_sqlite = make_url(url).get_backend_name() == "sqlite"
     engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=not is_sqlite, hide_parameters=True
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=not is_sqlite,
+        hide_parameters=True,
+        json_deserializer=_read_json,
     )
     event.listen(engine.sync_engine, "before_cursor_execute", _refuse_nul)
     if not is_sqlite:

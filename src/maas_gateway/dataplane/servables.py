@@ -26,7 +26,7 @@ from maas_gateway.inference.runtimes.catalogue import LOADERS
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.memory import MemoryFile
-from maas_gateway.registry.model import ArtifactRole, ModelVersion
+from maas_gateway.registry.model import ModelVersion
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import FREE, ModelSignature
@@ -200,7 +200,7 @@ class Servables:
             await self._unload(slot.servable, self._departure())  # no longer wanted by the time it was ready
 
     async def _loaded(self, version: ModelVersion) -> Servable:
-        memory = await self._artifacts.open(version, ArtifactRole(version.plan.runtime))
+        memory = await self._artifacts.open(version, version.plan.runtime)
         runtime = await asyncio.to_thread(_warm_runtime, version, memory)
         limits = self._limits
         batcher = Batcher(runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue)

@@ -13,11 +13,14 @@ from maas_gateway.crypto.envelope import WrappedDataKey
 from maas_gateway.database.engine import Database
 from maas_gateway.database.sessions import Session, TenantSession, UnscopedSession
 from maas_gateway.database.unscoped import read_all, write_all
+from maas_gateway.errors import CiphertextRejected
 from maas_gateway.identifiers import TenantId
 from maas_gateway.keyring.key import KeyState, KeyVersion, Purpose
 from maas_gateway.keyring.tables import DATA_KEYS, KEY_VERSIONS
 
 TOPIC: Final = "keyring"
+_MAX_PARAMETERS: Final = 10_000
+"""What a statement takes on either engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class StoredKey:
 
 
 def _stored(row: RowMapping) -> StoredKey:
+    if row["state"] not in set(KeyState):
+        raise CiphertextRejected(f"version {row['version']} of a keyring has a state that there is not")
     version = KeyVersion(
         tenant=TenantId(row["tenant_id"]),
         purpose=Purpose(row["purpose"]),
@@ -111,11 +116,10 @@ async def destroy_every(session: TenantSession, now: datetime) -> tuple[KeyVersi
 
     The life of a key is not asked: who erases a tenant does not wait for a rotation.
     """
-    found = [_stored(row).version for row in await session.rows(KEY_VERSIONS, order_by=[KEY_VERSIONS.c.version])]
     await session.update(KEY_VERSIONS, wrapped=None, state=KeyState.DESTROYED.value, changed_at=now)
     await session.delete(DATA_KEYS)
     await session.bump(TOPIC)
-    return tuple(found)
+    return tuple(_stored(row).version for row in await session.rows(KEY_VERSIONS, order_by=[KEY_VERSIONS.c.version]))
 
 
 async def under_root(session: UnscopedSession, root_version: int, *, limit: int | None = None) -> Sequence[StoredKey]:
@@ -208,7 +212,11 @@ async def count_data_keys(session: TenantSession, purpose: Purpose, key_version:
 
 async def drop_data_keys(session: Session, artifact_ids: Sequence[uuid.UUID]) -> int:
     """Delete data keys; what they sealed is lost for ever."""
-    return await session.delete(DATA_KEYS, DATA_KEYS.c.artifact_id.in_(artifact_ids))
+    n_dropped = 0
+    for first in range(0, len(artifact_ids), _MAX_PARAMETERS):
+        some = artifact_ids[first : first + _MAX_PARAMETERS]
+        n_dropped += await session.delete(DATA_KEYS, DATA_KEYS.c.artifact_id.in_(some))
+    return n_dropped
 
 
 async def data_keys_before(session: Session, created_before: datetime) -> frozenset[uuid.UUID]:

@@ -34,7 +34,8 @@ class Operation:
         actor: who began it.
         created_at: when it began.
         thing: the subject as the audit record names it.
-        result: what it came to, where there is more to say than that it succeeded.
+        result: what it came to, where there is more to say than that it succeeded; while it runs, what
+            whoever takes it up will need.
     """
 
     operation_id: uuid.UUID
@@ -61,5 +62,5 @@ class Operation:
             "total": self.total,
             "error": self.error,
             "created_at": self.created_at.isoformat(),
-            "result": None if self.result is None else dict(self.result),
+            "result": None if self.result is None or self.state is OperationState.RUNNING else dict(self.result),
         }

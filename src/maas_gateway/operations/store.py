@@ -87,6 +87,12 @@ async def progress(
     return bool(await session.update(OPERATIONS, *is_running, done=done, total=total, leased_until=leased_until))
 
 
+async def note(session: TenantSession, operation_id: uuid.UUID, result: Mapping[str, object]) -> None:
+    """Keep what whoever takes it up will need; its end replaces it."""
+    is_running = (OPERATIONS.c.id == operation_id, OPERATIONS.c.state == OperationState.RUNNING.value)
+    await session.update(OPERATIONS, *is_running, result=result)
+
+
 async def renew(session: TenantSession, operation_id: uuid.UUID, *, leased_until: datetime) -> None:
     """Keep the lease."""
     await session.update(OPERATIONS, OPERATIONS.c.id == operation_id, leased_until=leased_until)

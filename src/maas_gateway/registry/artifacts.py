@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,7 +19,7 @@ from maas_gateway.identifiers import ArtifactId, ModelId, TenantId, new_id
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.registry.blobs import Blobs
-from maas_gateway.registry.manifest import KIND, check_manifest, digest_in
+from maas_gateway.registry.manifest import KIND, check_manifest, digest_in, resealed
 from maas_gateway.registry.memory import MemoryFile
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
 
@@ -63,8 +63,12 @@ class Artifacts:
         await self._data_keys.add(place.tenant, artifact, data_key, context=header.context())
         return await asyncio.to_thread(self._write, header, data_key, chunks)
 
-    async def open(self, version: ModelVersion, role: ArtifactRole) -> MemoryFile:
+    async def open(self, version: ModelVersion, role: str) -> MemoryFile:
         """Verify and open an artifact into memory.
+
+        Args:
+            version: as the registry's rows say.
+            role: of its artifact, as a row says.
 
         Raises:
             SignatureRejected: the version's manifest does not verify, or says something else than its rows.
@@ -85,24 +89,35 @@ class Artifacts:
             raise SignatureRejected(f"version {version.version} of '{version.model}' has no manifest; upload it again")
         return await self._statements.verify(KIND, version.manifest)
 
-    async def reseal(self, version: ModelVersion, role: ArtifactRole) -> Artifact:
-        """Seal an artifact's plaintext anew, under another data key, beside the old blob; streamed.
+    async def reseal(self, version: ModelVersion) -> ModelVersion:
+        """Seal every artifact of a version anew, under other data keys, beside the old blobs; streamed.
+
+        Returns:
+            The version with the new artifacts, and a manifest that names them.
 
         Raises:
             SignatureRejected, CiphertextRejected: it is not what was sealed.
             KeyHolderUnavailable: the root-key holder does not answer.
         """
         manifest = await self.manifest(version)
-        check_manifest(manifest, version, role)
+        sealed: list[Artifact] = []
+        try:
+            for artifact in version.artifacts:
+                check_manifest(manifest, version, artifact.role)
+                sealed.append(await self._sealed_anew(version, artifact.role))
+                _require_digest(sealed[-1], digest_in(manifest, artifact.role))
+            signed = await self._statements.sign(KIND, resealed(manifest, sealed))
+        except BaseException:
+            await asyncio.shield(self.discard(version.tenant, [artifact.artifact_id for artifact in sealed]))
+            raise
+        return replace(version, artifacts=tuple(sealed), manifest=signed)
+
+    async def _sealed_anew(self, version: ModelVersion, role: ArtifactRole) -> Artifact:
         header, data_key, context = await self._key(version, role)
         with self._blobs.open(str(header.artifact_id)) as source:
             opener = ArtifactOpener(data_key, header, context, source)
             place = Place(version.tenant, version.model_id, version.version)
-            sealed = await self.seal(place, role, _pieces(opener))
-        if sealed.digest != digest_in(manifest, role):
-            await self.discard(version.tenant, [sealed])
-            raise CiphertextRejected("an artifact's plaintext does not have the digest that its manifest says")
-        return sealed
+            return await self.seal(place, role, _pieces(opener))
 
     async def digest(self, version: ModelVersion, role: ArtifactRole) -> str:
         """Return SHA-256, hexadecimal, of an artifact's plaintext as it is stored; streamed, for `doctor --deep`.
@@ -131,17 +146,17 @@ class Artifacts:
 
         return await asyncio.to_thread(digested)
 
-    async def _key(self, version: ModelVersion, role: ArtifactRole) -> tuple[ArtifactHeader, DataKey, bytes]:
+    async def _key(self, version: ModelVersion, role: str) -> tuple[ArtifactHeader, DataKey, bytes]:
         artifact = version.artifact(role)
         header = _header(Place(version.tenant, version.model_id, version.version), role, artifact.artifact_id)
         return header, *await self._data_keys.open(version.tenant, artifact.artifact_id)
 
-    async def discard(self, tenant: TenantId, artifacts: Iterable[Artifact]) -> None:
+    async def discard(self, tenant: TenantId, artifacts: Iterable[ArtifactId]) -> None:
         """Delete artifacts that no version has: their keys first, then their blobs."""
         gone = list(artifacts)
-        await self._data_keys.drop(tenant, [artifact.artifact_id for artifact in gone])
+        await self._data_keys.drop(tenant, gone)
         for artifact in gone:
-            await asyncio.to_thread(self._blobs.delete, str(artifact.artifact_id))
+            await asyncio.to_thread(self._blobs.delete, str(artifact))
 
     async def clear_litter(self, known: Collection[uuid.UUID], *, age_s: float, now: datetime) -> int:
         """Delete what no version has and is older than `age_s`: wrapped keys first, then blobs; return how many blobs."""
@@ -182,16 +197,21 @@ class Artifacts:
             return MemoryFile(size_bytes).fill(opener.open_each)
 
 
+def _require_digest(artifact: Artifact, digest: str) -> None:
+    if artifact.digest != digest:
+        raise CiphertextRejected("an artifact's plaintext does not have the digest that its manifest says")
+
+
 def _pieces(opener: ArtifactOpener) -> Iterator[bytes]:
     for offset in range(0, opener.size_bytes, _PIECE_BYTES):
         yield opener.read_at(offset, _PIECE_BYTES)
 
 
-def _header(place: Place, role: ArtifactRole, artifact: ArtifactId) -> ArtifactHeader:
+def _header(place: Place, role: str, artifact: ArtifactId) -> ArtifactHeader:
     return ArtifactHeader(
         tenant_id=place.tenant,
         model_id=place.model_id,
         artifact_id=artifact,
         version=place.version,
-        role=role.value,
+        role=str(role),
     )

@@ -1,11 +1,11 @@
 """What is signed about a version: where it belongs, what was uploaded, what is served, who published it, what was found.
 
-Rules: made once, when the version is taken in, and never changed; it names artifacts by their role
-and their plaintext's digest and size, not by the key or the blob, so that new keys and new blobs
-leave it alone; a row that says anything else than its manifest is not served.
+Rules: made when the version is taken in; only sealing its artifacts anew changes it, and then only their
+identifiers; a new key over the same blob leaves it alone; a row that says anything else than its manifest
+is not served, and an artifact that it does not name is not opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from maas_gateway.errors import SignatureRejected
@@ -30,13 +30,23 @@ def manifest_of(version: ModelVersion, *, scanners: Mapping[str, str]) -> dict[s
     }
 
 
-def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: ArtifactRole) -> int:
+def resealed(manifest: Mapping[str, object], artifacts: Iterable[Artifact]) -> dict[str, object]:
+    """Return what is to be signed about a version whose artifacts have been sealed anew.
+
+    Args:
+        manifest: verified already.
+        artifacts: all of the version's, as they are now.
+    """
+    return {**manifest, "artifacts": {artifact.role.value: _described(artifact) for artifact in artifacts}}
+
+
+def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: str) -> int:
     """Refuse a row that says something else than its manifest.
 
     Args:
         manifest: verified already.
         version: as the registry's rows say.
-        role: of the artifact that is to be opened.
+        role: of the artifact that is to be opened, as a row says.
 
     Returns:
         The plaintext size of that artifact, in bytes.
@@ -50,7 +60,7 @@ def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: 
         raise refused
     artifact = version.artifact(role)
     artifacts = manifest.get("artifacts")
-    if not isinstance(artifacts, dict) or artifacts.get(role.value) != _described(artifact):
+    if not isinstance(artifacts, dict) or artifacts.get(role) != _described(artifact):
         raise refused
     return artifact.plain_bytes
 
@@ -79,4 +89,4 @@ def _bound(version: ModelVersion) -> dict[str, object]:
 
 
 def _described(artifact: Artifact) -> dict[str, object]:
-    return {"digest": artifact.digest, "size_bytes": artifact.plain_bytes}
+    return {"id": str(artifact.artifact_id), "digest": artifact.digest, "size_bytes": artifact.plain_bytes}

@@ -139,14 +139,14 @@ class ModelVersion:
     publisher: Publisher | None = None
     manifest: str = ""
 
-    def artifact(self, role: ArtifactRole) -> Artifact:
+    def artifact(self, role: str) -> Artifact:
         """Return its artifact of that role.
 
         Raises:
             IntegrityFailure: it has none, so its rows are not as they were written.
         """
         for artifact in self.artifacts:
-            if artifact.role is role:
+            if artifact.role == role:
                 return artifact
         raise IntegrityFailure(f"version {self.version} of '{self.model}' has no artifact for its role '{role}'")
 

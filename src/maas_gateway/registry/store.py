@@ -6,9 +6,9 @@ rules have no topic: whoever decides by them reads them then.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, RowMapping
 
@@ -28,6 +28,9 @@ from maas_gateway.registry.tables import (
 from maas_gateway.tensors.signature import ModelSignature
 
 TOPIC: Final = "registry"
+
+_NO_SIGNATURE: Final = ModelSignature((), ()).to_json()
+_NO_PLAN: Final = ServingPlan("", (), (), 0.0).to_json()
 
 
 async def model(session: TenantSession, name: str, *, for_update: bool = False) -> Model | None:
@@ -159,9 +162,9 @@ async def sign_first(session: TenantSession, version: ModelVersion) -> None:
     await session.bump(TOPIC)
 
 
-async def sign_again(session: Session, model_id: uuid.UUID, version: int, *, before: str, after: str) -> None:
-    """Put a manifest's new signature in the place of the old one, unless the row has gone or changed."""
-    await session.update(
+async def sign_again(session: Session, model_id: uuid.UUID, version: int, *, before: str, after: str) -> bool:
+    """Put a new manifest in the place of the old one; return whether the row was there and had the old one still."""
+    n_rows = await session.update(
         MODEL_VERSIONS,
         MODEL_VERSIONS.c.model_id == model_id,
         MODEL_VERSIONS.c.version == version,
@@ -170,14 +173,18 @@ async def sign_again(session: Session, model_id: uuid.UUID, version: int, *, bef
         manifest_key=key_of(after),
     )
     await session.bump(TOPIC)
-
-
-async def swap_artifact(session: TenantSession, old: Artifact, new: Artifact) -> bool:
-    """Have a version name a new blob in the place of an old one; return whether it named the old one still."""
-    values = {"id": new.artifact_id, "plain_bytes": new.plain_bytes, "sealed_bytes": new.sealed_bytes}
-    n_rows = await session.update(ARTIFACTS, ARTIFACTS.c.id == old.artifact_id, **values, digest=new.digest)
-    await session.bump(TOPIC)
     return bool(n_rows)
+
+
+async def swap_artifacts(session: TenantSession, old: ModelVersion, new: ModelVersion) -> bool:
+    """Have a version name its new artifacts, and have the manifest that does; return whether it was the old one still."""
+    if not await sign_again(session, old.model_id, old.version, before=old.manifest, after=new.manifest):
+        return False
+    for artifact in new.artifacts:
+        former = ARTIFACTS.c.id == old.artifact(artifact.role).artifact_id
+        sizes = {"plain_bytes": artifact.plain_bytes, "sealed_bytes": artifact.sealed_bytes}
+        await session.update(ARTIFACTS, former, id=artifact.artifact_id, digest=artifact.digest, **sizes)
+    return True
 
 
 async def known_artifacts(session: Session) -> frozenset[uuid.UUID]:
@@ -241,7 +248,7 @@ async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUI
     for row in found:
         if row["model_id"] in owners:  # a model that came since is seen whole next time
             sealed = tuple(artifacts[row["model_id"], row["version"]])
-            versions[row["model_id"]].append(_version(row, *owners[row["model_id"]], sealed))
+            versions[row["model_id"]].append(_version_or_broken(row, *owners[row["model_id"]], sealed))
     labels: dict[uuid.UUID, dict[str, int]] = defaultdict(dict)
     for row in await session.rows(LABELS, *of(LABELS.c.model_id)):
         labels[row["model_id"]][row["label"]] = row["version"]
@@ -263,7 +270,25 @@ def _artifact(row: RowMapping) -> Artifact:
     return Artifact(ArtifactId(row["id"]), role, row["plain_bytes"], row["sealed_bytes"], row["digest"])
 
 
-def _version(row: RowMapping, name: str, owner: TenantId, artifacts: tuple[Artifact, ...]) -> ModelVersion:
+def _version_or_broken(row: RowMapping, name: str, owner: TenantId, artifacts: tuple[Artifact, ...]) -> ModelVersion:
+    """Read a version; of one that cannot be read, make one that no manifest fits, so that loading it raises the alarm."""
+    try:
+        if row["tenant_id"] != owner:
+            raise ValueError("the version is one tenant's and its model another's")  # noqa: TRY301  read as broken
+        return _version(dict(row), name, owner, artifacts)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        stage = row["stage"] if row["stage"] in set(Stage) else Stage.SERVING
+        nothing: dict[str, Any] = {
+            "signature": _NO_SIGNATURE,
+            "plan": _NO_PLAN,
+            "findings": [],
+            "publisher": None,
+            "stage": stage,
+        }
+        return _version({**row, **nothing}, name, owner, artifacts)
+
+
+def _version(row: Mapping[str, Any], name: str, owner: TenantId, artifacts: tuple[Artifact, ...]) -> ModelVersion:
     return ModelVersion(
         tenant=owner,  # the model's, to whom it would be served: the manifest says whose it is
         model_id=ModelId(row["model_id"]),

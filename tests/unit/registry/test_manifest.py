@@ -2,7 +2,7 @@
 
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +122,7 @@ BOUND: dict[str, dict[str, Any]] = {
     "the plan's digest is another": _artifacts(digest="dd" * 32),
     "the plan's digest is the source's": _artifacts(digest=SOURCE.digest),
     "the plan's digest is none": _artifacts(digest=""),
+    "the plan is another artifact": _artifacts(artifact_id=ArtifactId(uuid.UUID(int=9))),
 }
 
 FREE: dict[str, dict[str, Any]] = {
@@ -129,7 +130,6 @@ FREE: dict[str, dict[str, Any]] = {
     "the stage: served": {"stage": Stage.SERVING},
     "the stage: retired": {"stage": Stage.RETIRED},
     "the signature over it, which a rotation renews": {"manifest": "another.statement.of-the-same"},
-    "the plan's blob, which sealing anew replaces": _artifacts(artifact_id=ArtifactId(uuid.UUID(int=9))),
     "the size of the plan's blob": _artifacts(sealed_bytes=1),
     "the order of its artifacts": {"artifacts": (PLAN, SOURCE)},
     "the source, when the plan is opened": {"artifacts": (dataclasses.replace(SOURCE, digest="", plain_bytes=1), PLAN)},
@@ -157,8 +157,8 @@ def test_manifest_says_what_was_taken_in_by_whom_and_what_was_found() -> None:
     assert MANIFEST["findings"] == [FINDING, OTHER_FINDING]
     assert MANIFEST["scanners"] == SCANNERS
     assert MANIFEST["artifacts"] == {
-        "source": {"digest": "aa" * 32, "size_bytes": 5_000},
-        "litert": {"digest": "bb" * 32, "size_bytes": 7_000},
+        "source": {"id": str(SOURCE.artifact_id), "digest": "aa" * 32, "size_bytes": 5_000},
+        "litert": {"id": str(PLAN.artifact_id), "digest": "bb" * 32, "size_bytes": 7_000},
     }
 
 
@@ -197,8 +197,8 @@ def test_every_field_of_a_version_is_bound_or_is_known_to_be_free() -> None:
     tried = {name for changes in (*BOUND.values(), *FREE.values()) for name in changes}
     assert tried == {field.name for field in dataclasses.fields(ModelVersion)}
     of_artifact = {field.name for field in dataclasses.fields(Artifact)} - {"role"}
-    assert _altered_of_the_plan(BOUND) == {"plain_bytes", "digest"}
-    assert _altered_of_the_plan(FREE) == of_artifact - {"plain_bytes", "digest"}
+    assert _altered_of_the_plan(BOUND) == {"artifact_id", "plain_bytes", "digest"}
+    assert _altered_of_the_plan(FREE) == of_artifact - {"artifact_id", "plain_bytes", "digest"}
 
 
 def _altered_of_the_plan(table: dict[str, dict[str, Any]]) -> set[str]:
@@ -286,11 +286,16 @@ async def test_version_is_not_opened_that_has_no_manifest_or_says_something_else
     async with _opened(tmp_path) as (artifacts, statements):
         signed = await _stored(artifacts, statements, b"plan", b"plan")
         (await artifacts.open(signed, ArtifactRole.LITERT)).close()
-        for use in (artifacts.open, artifacts.reseal, artifacts.digest):
+        uses: list[Callable[[ModelVersion], Awaitable[object]]] = [
+            lambda version: artifacts.open(version, ArtifactRole.LITERT),
+            lambda version: artifacts.digest(version, ArtifactRole.LITERT),
+            artifacts.reseal,
+        ]
+        for use in uses:
             with pytest.raises(SignatureRejected, match="has no manifest; upload it again"):
-                await use(dataclasses.replace(signed, manifest=""), ArtifactRole.LITERT)
+                await use(dataclasses.replace(signed, manifest=""))
             with pytest.raises(SignatureRejected, match="is not what its manifest says"):
-                await use(dataclasses.replace(signed, created_by="another"), ArtifactRole.LITERT)
+                await use(dataclasses.replace(signed, created_by="another"))
 
 
 @pytest.mark.anyio
@@ -306,6 +311,6 @@ async def test_artifact_is_not_sealed_anew_that_has_another_digest_than_its_mani
     async with _opened(tmp_path) as (artifacts, statements):
         version = await _stored(artifacts, statements, b"plan", b"nalp")
         with pytest.raises(CiphertextRejected, match="does not have the digest that its manifest says"):
-            await artifacts.reseal(version, ArtifactRole.LITERT)
+            await artifacts.reseal(version)
         assert await artifacts.digest(version, ArtifactRole.LITERT) == sha256_hex(b"plan")
         assert len([file for file in (tmp_path / "blobs").rglob("*") if file.is_file()]) == 1
