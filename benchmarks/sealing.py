@@ -13,8 +13,8 @@ but a round of it takes so long that a virtual machine gives its free memory bac
 between (Linux, free page reporting, 2 s), and having it again takes up to thirty times as long as
 anything here. For the same reason as much memory is asked for and given back before each act.
 
-Times are the thread's processor time: nothing here waits but for the disk, which both sides of sealing
-write to alike, and what else the machine does counts less.
+Times are those of the clock, because opening shares its work between two threads, as the data plane
+does; what it is compared with has one.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +46,7 @@ LARGE_BYTES: Final = 1 << 30
 FERNET_BYTES: Final = 64 << 20
 BLOCK_BYTES: Final = 1 << 20
 ROUNDS: Final = 7
+N_THREADS: Final = 2
 FERNET_TARGET: Final = 8.0
 HUGE_TARGET: Final = 25.0
 COPY_TARGET: Final = 0.8
@@ -139,92 +141,92 @@ class _Subject:
 
     def seal(self) -> float:
         """Seal and store as an upload is."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         self._blobs.write(str(uuid.UUID(int=1)), self._sealed(N_BYTES))
-        return time.process_time() - began_s
+        return time.perf_counter() - began_s
 
     def hash_and_write(self) -> float:
         """Hash the same bytes once and store them as they are."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         self._blobs.write(str(uuid.UUID(int=0)), self._hashed(N_BYTES))
-        return time.process_time() - began_s
+        return time.perf_counter() - began_s
 
     def open(self) -> float:
         """Open as the data plane does when it loads a model."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         with self._blobs.open(self._name) as source:
             opener = self._opener(source)
-            memory = MemoryFile(opener.size_bytes).fill(opener.open_each)
-        took_s = time.process_time() - began_s
+            memory = MemoryFile(opener.size_bytes).fill(partial(opener.open_each, n_threads=N_THREADS))
+        took_s = time.perf_counter() - began_s
         with memory:
             assert os.pread(memory.descriptor, BLOCK_BYTES, N_BYTES - BLOCK_BYTES) == self._plain[-BLOCK_BYTES:]
         return took_s
 
     def open_huge(self) -> float:
         """Open into huge pages, for a runtime that takes a buffer."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         with self._blobs.open(self._name) as source:
             opener = self._opener(source)
-            memory = AnonymousMemory(opener.size_bytes).fill(opener.open_into)
-        took_s = time.process_time() - began_s
+            memory = AnonymousMemory(opener.size_bytes).fill(partial(opener.open_into, n_threads=N_THREADS))
+        took_s = time.perf_counter() - began_s
         with memory, memory.content as content:
             assert content[-BLOCK_BYTES:] == self._view[-BLOCK_BYTES:]
         return took_s
 
     def copy(self) -> float:
         """Copy the same bytes into a fresh memory file through a mapping whose pages are there, locked."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         descriptor = os.memfd_create("copy")
         os.ftruncate(descriptor, N_BYTES)
         with mmap.mmap(descriptor, N_BYTES) as mapping:
             lock_memory(ctypes.addressof(ctypes.c_char.from_buffer(mapping)), N_BYTES)
             with memoryview(mapping) as target:
                 self._write_into(target)
-            took_s = time.process_time() - began_s
+            took_s = time.perf_counter() - began_s
         os.close(descriptor)
         return took_s
 
     def write(self) -> float:
         """Write the same bytes into a memory file as `open` does."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         memory = MemoryFile(N_BYTES).fill(self._take_each)
-        took_s = time.process_time() - began_s
+        took_s = time.perf_counter() - began_s
         memory.close()
         return took_s
 
     def copy_huge(self) -> float:
         """Copy the same bytes into fresh memory of the same kind as `open_huge` does."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         memory = AnonymousMemory(N_BYTES).fill(self._write_into)
-        took_s = time.process_time() - began_s
+        took_s = time.perf_counter() - began_s
         memory.close()
         return took_s
 
     def decrypt(self) -> float:
         """Decrypt as many blocks from one buffer into another."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         for _ in self._blocks():
             self._aead.decrypt_into(_NONCE, self._block, None, self._buffer)
-        return time.process_time() - began_s
+        return time.perf_counter() - began_s
 
     def fernet_encrypt(self) -> float:
         """Encrypt at once, which is all that Fernet can."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         self._fernet.encrypt(self._plain[:FERNET_BYTES])
-        return time.process_time() - began_s
+        return time.perf_counter() - began_s
 
     def fernet_decrypt(self) -> float:
         """Decrypt at once."""
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         self._fernet.decrypt(self._token)
-        return time.process_time() - began_s
+        return time.perf_counter() - began_s
 
     def room(self) -> int:
         """Return how many bytes opening into a memory file takes beyond it, at its most."""
         with self._blobs.open(self._name) as file:
             gauge = _Gauge(file, is_anonymous=False)
             opener = self._opener(gauge)
-            MemoryFile(opener.size_bytes).fill(opener.open_each).close()
+            MemoryFile(opener.size_bytes).fill(partial(opener.open_each, n_threads=N_THREADS)).close()
         return gauge.most_bytes
 
     def room_huge(self) -> int:
@@ -232,7 +234,7 @@ class _Subject:
         with self._blobs.open(self._name) as file:
             gauge = _Gauge(file, is_anonymous=True)
             opener = self._opener(gauge)
-            AnonymousMemory(opener.size_bytes).fill(opener.open_into).close()
+            AnonymousMemory(opener.size_bytes).fill(partial(opener.open_into, n_threads=N_THREADS)).close()
         return gauge.most_bytes
 
     def _opener(self, source: ByteSource) -> ArtifactOpener:
@@ -253,8 +255,8 @@ class _Subject:
             yield block
 
     def _take_each(self, take: Take) -> None:
-        for block in self._blocks():
-            take(block)
+        for number, block in enumerate(self._blocks()):
+            take(number * BLOCK_BYTES, block)
 
     def _write_into(self, target: memoryview) -> None:
         for start in range(0, N_BYTES, BLOCK_BYTES):

@@ -20,6 +20,8 @@ carries no version byte: it is always a part of a container that does (`envelope
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -39,6 +41,8 @@ _SALT_BYTES: Final = 32
 _PREFIX_BYTES: Final = 7
 _PLAIN_SEGMENT_BYTES: Final = SEGMENT_BYTES - TAG_BYTES
 _ZEROS: Final = bytes(SEGMENT_BYTES)
+_TURN: Final = 8
+"""Segments that a thread opens in a row: two that wrote into one huge page would wait for each other."""
 
 
 class ByteSource(Protocol):
@@ -171,9 +175,11 @@ class StreamOpener:
     """Opens one sealed stream from a source, whole or in parts.
 
     Every byte that it gives out belongs to a segment that verified. `open_into` gives out all or
-    nothing, `open_each` from the start until something is wrong; `read_at` first verifies the last segment, so that a stream that was cut is noticed before
-    any part of it is used (the age specification's rule for seeking from the end), but says nothing
-    of segments that were not asked for. For one thread at a time.
+    nothing, `open_each` whole segments until something is wrong; `read_at` first verifies the last
+    segment, so that a stream that was cut is noticed before any part of it is used (the age
+    specification's rule for seeking from the end), but says nothing of segments that were not asked
+    for. For one caller at a time, who may have several threads share the segments: decrypting and
+    reading hold no lock of the interpreter.
     """
 
     def __init__(self, key: KeyMaterial, associated_data: bytes, source: ByteSource, *, offset: int = 0) -> None:
@@ -188,8 +194,7 @@ class StreamOpener:
             raise CiphertextRejected(REJECTED)
         self._prefix = bytes(header[1 + _SALT_BYTES :])
         self._aead = _stream_aead(key, bytes(header[1 : 1 + _SALT_BYTES]), associated_data)
-        self._ciphertext = memoryview(b"")
-        self._cached = memoryview(b"")
+        self._lane = _Lane(self._sealed_bytes, self._size_bytes)
         self._cached_index: int | None = None
         self._is_end_verified = False
 
@@ -198,11 +203,12 @@ class StreamOpener:
         """How many bytes of plaintext there are, computed from the source's size; not yet verified."""
         return self._size_bytes
 
-    def open_into(self, target: memoryview) -> None:
+    def open_into(self, target: memoryview, *, n_threads: int = 1) -> None:
         """Open the whole stream into `target`, of which no other may read before this returns.
 
         Args:
             target: writable bytes, `size_bytes` long.
+            n_threads: how many threads share the work.
 
         Raises:
             CiphertextRejected: anything is wrong; whatever was written to `target` is zeros again.
@@ -210,33 +216,47 @@ class StreamOpener:
         """
         if target.readonly or target.format != "B" or target.shape != (self._size_bytes,):
             raise ValueError("the target must be writable bytes of the stream's size")
-        end = 0
+        touched: list[memoryview] = []
         is_open = False
+
+        def open_segment(index: int, lane: _Lane) -> None:
+            start, end = self._plain_span(index)
+            touched.append(target[start:end])
+            self._open_segment(index, touched[-1], lane)
+
         try:
-            for index in range(self._n_segments):
-                start, end = self._plain_span(index)
-                self._open_segment(index, target[start:end])
+            self._share_out(open_segment, self._lanes(n_threads))
             is_open = True
         finally:
-            if not is_open:
-                _wipe(target[:end])
+            for piece in () if is_open else touched:
+                _wipe(piece)
 
-    def open_each(self, take: Callable[[memoryview], None]) -> None:
-        """Hand out the whole stream from the start, a verified segment at a time.
+    def open_each(self, take: Callable[[int, memoryview], None], *, n_threads: int = 1) -> None:
+        """Hand out the whole stream, a verified segment at a time; from the start on, if one thread does it.
 
         Args:
-            take: called with up to 1 MiB of plaintext, which is gone when it returns. What it took
-                is to be thrown away if this raises: the stream may have been cut.
+            take: called with an offset and up to 1 MiB of the plaintext from there, which is gone when it
+                returns; by each of the threads. What it took is to be thrown away if this raises: the
+                stream may have been cut.
+            n_threads: how many threads share the work.
 
         Raises:
             CiphertextRejected: a segment does not verify; nothing of it was handed out.
         """
+
+        def hand_out(index: int, lane: _Lane) -> None:
+            start, end = self._plain_span(index)
+            piece = lane.plain()[: end - start]
+            self._open_segment(index, piece, lane)
+            take(start, piece)
+
+        self._cached_index = None
+        lanes = self._lanes(n_threads)
         try:
-            for index in range(self._n_segments):
-                take(self._segment(index))
+            self._share_out(hand_out, lanes)
         finally:
-            _wipe(self._cached)
-            self._cached_index = None
+            for lane in lanes:
+                _wipe(lane.plain())
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return up to `n_bytes` bytes from `offset` on: fewer only at the end, as `pread` does.
@@ -267,31 +287,81 @@ class StreamOpener:
 
     def _segment(self, index: int) -> memoryview:
         start, end = self._plain_span(index)
+        piece = self._lane.plain()[: end - start]
         if self._cached_index != index:
-            if not self._cached:
-                self._cached = memoryview(bytearray(min(_PLAIN_SEGMENT_BYTES, self._size_bytes)))
             self._cached_index = None
             is_open = False
             try:
-                self._open_segment(index, self._cached[: end - start])
+                self._open_segment(index, piece, self._lane)
                 is_open = True
             finally:
                 if not is_open:
-                    _wipe(self._cached[: end - start])
+                    _wipe(piece)
             self._cached_index = index
-        return self._cached[: end - start]
+        return piece
 
-    def _open_segment(self, index: int, target: memoryview) -> None:
-        if not self._ciphertext:
-            self._ciphertext = memoryview(bytearray(min(SEGMENT_BYTES, self._sealed_bytes)))
+    def _lanes(self, n_threads: int) -> list["_Lane"]:
+        n_more = min(n_threads, -(-self._n_segments // _TURN)) - 1
+        return [self._lane, *(_Lane(self._sealed_bytes, self._size_bytes) for _ in range(n_more))]
+
+    def _share_out(self, act: Callable[[int, "_Lane"], None], lanes: list["_Lane"]) -> None:
+        """Do `act` for every segment, a thread for each lane, in order if there is one; after a failure begin no more."""
+        turns = iter(range(0, self._n_segments, _TURN))
+        turn = Lock()
+        has_failed = False
+
+        def work(lane: _Lane) -> None:
+            nonlocal has_failed
+            try:
+                while not has_failed:
+                    with turn:
+                        first = next(turns, None)
+                    if first is None:
+                        return
+                    for index in range(first, min(first + _TURN, self._n_segments)):
+                        act(index, lane)
+            except BaseException:
+                has_failed = True
+                raise
+
+        own, *others = lanes
+        with ThreadPoolExecutor(len(lanes), thread_name_prefix="opening") as helpers:  # it starts those it needs
+            helping = [helpers.submit(work, lane) for lane in others]
+            work(own)
+            for helped in helping:
+                helped.result()
+
+    def _open_segment(self, index: int, target: memoryview, lane: "_Lane") -> None:
         start = index * SEGMENT_BYTES if index else HEADER_BYTES
-        ciphertext = self._ciphertext[: len(target) + TAG_BYTES]
+        ciphertext = lane.sealed()[: len(target) + TAG_BYTES]
         fill(self._source, self._offset + start, ciphertext)
         nonce = _nonce(self._prefix, index, is_last=index == self._n_segments - 1)
         try:
             self._aead.decrypt_into(nonce, ciphertext, None, target)
         except InvalidTag as cause:
             raise CiphertextRejected(REJECTED) from cause
+
+
+class _Lane:
+    """What one thread opens segments with: a buffer for what is sealed, and one for what is open."""
+
+    def __init__(self, sealed_bytes: int, plain_bytes: int) -> None:
+        self._sealed_bytes = min(SEGMENT_BYTES, sealed_bytes)
+        self._plain_bytes = min(_PLAIN_SEGMENT_BYTES, plain_bytes)
+        self._sealed: memoryview | None = None
+        self._plain: memoryview | None = None
+
+    def sealed(self) -> memoryview:
+        """Return the buffer for a sealed segment, made when it is first wanted."""
+        if self._sealed is None:
+            self._sealed = memoryview(bytearray(self._sealed_bytes))
+        return self._sealed
+
+    def plain(self) -> memoryview:
+        """Return the buffer for an open segment, made when it is first wanted."""
+        if self._plain is None:
+            self._plain = memoryview(bytearray(self._plain_bytes))
+        return self._plain
 
 
 def _count_segments(sealed_bytes: int) -> int:

@@ -290,22 +290,22 @@ class ArtifactOpener:
         """How many bytes of plaintext there are, computed from the source's size; not yet verified."""
         return self._stream.size_bytes
 
-    def open_into(self, target: memoryview) -> None:
+    def open_into(self, target: memoryview, *, n_threads: int = 1) -> None:
         """Open the whole body into `target`; see `StreamOpener.open_into`.
 
         Raises:
             CiphertextRejected: anything is wrong; whatever was written to `target` is zeros again.
             ValueError: the target has another size or form.
         """
-        self._stream.open_into(target)
+        self._stream.open_into(target, n_threads=n_threads)
 
-    def open_each(self, take: Callable[[memoryview], None]) -> None:
+    def open_each(self, take: Callable[[int, memoryview], None], *, n_threads: int = 1) -> None:
         """Hand out the whole body, a verified segment at a time; see `StreamOpener.open_each`.
 
         Raises:
             CiphertextRejected: a segment does not verify; what was taken before is to be thrown away.
         """
-        self._stream.open_each(take)
+        self._stream.open_each(take, n_threads=n_threads)
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return up to `n_bytes` bytes from `offset` on; see `StreamOpener.read_at`.

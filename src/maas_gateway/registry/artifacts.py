@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from maas_gateway.crypto.envelope import ArtifactHeader, ArtifactOpener, ArtifactSealer, DataKey
@@ -24,6 +25,8 @@ from maas_gateway.registry.memory import MemoryFile
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
 
 _PIECE_BYTES: Final = 8 << 20
+_N_THREADS: Final = 2
+"""What opening takes of a machine: twice as quick as one, and cores are left for those who predict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Artifacts:
         def digested() -> str:
             digest = hashlib.sha256()
             with self._blobs.open(str(header.artifact_id)) as source:
-                ArtifactOpener(data_key, header, context, source).open_each(digest.update)
+                ArtifactOpener(data_key, header, context, source).open_each(lambda _start, piece: digest.update(piece))
             return digest.hexdigest()
 
         return await asyncio.to_thread(digested)
@@ -194,7 +197,7 @@ class Artifacts:
             opener = ArtifactOpener(data_key, header, context, source)
             if opener.size_bytes != size_bytes:
                 raise CiphertextRejected("a sealed artifact does not have the size that its manifest says")
-            return MemoryFile(size_bytes).fill(opener.open_each)
+            return MemoryFile(size_bytes).fill(partial(opener.open_each, n_threads=_N_THREADS))
 
 
 def _require_digest(artifact: Artifact, digest: str) -> None:

@@ -29,6 +29,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, Self
 
 from maas_gateway.confinement.limits import hide_memory, lock_memory, set_writable
@@ -40,7 +41,8 @@ _SEALS: Final = _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK |
 _NAME: Final = "maas-artifact"
 _NOT_ITS_SIZE: Final = "an opened artifact does not have its size"
 
-Take = Callable[[memoryview], None]
+Take = Callable[[int, memoryview], None]
+"""Takes a piece of the content, and where it begins."""
 
 
 class _Mapping:
@@ -85,7 +87,9 @@ class MemoryFile:
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._n_reached = 0
         self._n_filled = 0
+        self._counting = Lock()
         self._own: _Mapping | None = None
 
     @property
@@ -94,14 +98,17 @@ class MemoryFile:
         return self._own is not None and self._own.is_locked
 
     def fill(self, produce: Callable[[Take], None]) -> Self:
-        """Have `produce` hand over the content from its start, then seal it; closed if that fails.
+        """Have `produce` hand over the content, each byte once, then seal it; closed if that fails.
+
+        Args:
+            produce: may hand pieces over in any order, and from several threads at once.
 
         Raises:
             CiphertextRejected: there was not as much as there should be.
         """
         try:
             self._map()
-            produce(self._append)
+            produce(self._put)
             self._seal()
         except BaseException:
             self.close()
@@ -128,8 +135,8 @@ class MemoryFile:
     def close(self) -> None:
         """Overwrite it with zeros and give it back, once no runtime computes with it; a second call does nothing."""
         try:
-            if self._own is not None and self._n_filled:
-                self._own.wipe(self._n_filled)
+            if self._own is not None and self._n_reached:
+                self._own.wipe(self._n_reached)
         finally:
             self.abandon()
 
@@ -160,16 +167,19 @@ class MemoryFile:
         if self._own is not None:
             self._own.settle()
 
-    def _append(self, piece: memoryview) -> None:
-        start = self._n_filled
-        if start + len(piece) > self.size_bytes:
+    def _put(self, start: int, piece: memoryview) -> None:
+        stop = start + len(piece)
+        if stop > self.size_bytes:
             raise CiphertextRejected(_NOT_ITS_SIZE)
+        with self._counting:
+            self._n_reached = max(self._n_reached, stop)
         while piece:
-            n_written = os.write(self.descriptor, piece)
-            self._n_filled += n_written
+            n_written = os.pwrite(self.descriptor, piece, stop - len(piece))
             piece = piece[n_written:]
         if self._own is not None:
-            self._own.lock(start, self._n_filled)
+            self._own.lock(start, stop)
+        with self._counting:
+            self._n_filled += stop - start
 
 
 class AnonymousMemory:

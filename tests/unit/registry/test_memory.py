@@ -25,7 +25,7 @@ _F_SEAL_FUTURE_WRITE = 0x0010
 def _producing(content: bytes) -> Callable[[Take], None]:
     def produce(take: Take) -> None:
         for start in range(0, len(content), 1_000):
-            take(memoryview(content)[start : start + 1_000])
+            take(start, memoryview(content)[start : start + 1_000])
 
     return produce
 
@@ -104,7 +104,7 @@ def test_an_abandoned_memory_file_is_left_as_it_is_for_whoever_still_computes_wi
 def test_a_memory_file_of_another_size_than_declared_is_refused_and_closed(size: int) -> None:
     memory = MemoryFile(10)
     with pytest.raises(CiphertextRejected):
-        memory.fill(lambda take: take(memoryview(bytes(size))))
+        memory.fill(lambda take: take(0, memoryview(bytes(size))))
     assert memory.descriptor == -1
 
 
@@ -113,7 +113,7 @@ def test_a_memory_file_whose_filling_fails_is_wiped_and_closed() -> None:
     kept = os.dup(memory.descriptor)
 
     def fail(take: Take) -> None:
-        take(memoryview(CONTENT))
+        take(0, memoryview(CONTENT))
         assert os.pread(kept, len(CONTENT), 0) == CONTENT
         raise OSError("the disk broke")
 
@@ -175,7 +175,7 @@ if sys.argv[1] == "serving":
 
 def fill(take):
     for start in range(0, SIZE, 1_000_000):
-        take(memoryview(content)[start : start + 1_000_000])
+        take(start, memoryview(content)[start : start + 1_000_000])
 
 def write(target):
     target[:] = content

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _PROGRAM = """
-import os, resource, sys, uuid
+import functools, os, resource, sys, uuid
 from pathlib import Path
 from maas_gateway.crypto.envelope import ArtifactHeader, ArtifactOpener, ArtifactSealer, DataKey
 from maas_gateway.registry.directory import DirectoryBlobs
@@ -39,11 +39,11 @@ with blobs.open(name) as source:
     opener = ArtifactOpener(key, header, header.context(), source)
     if sys.argv[2] == "a memory file":
         allow(ROOM)
-        memory = MemoryFile(opener.size_bytes).fill(opener.open_each)
+        memory = MemoryFile(opener.size_bytes).fill(functools.partial(opener.open_each, n_threads=2))
         last = os.pread(memory.descriptor, len(block), SIZE - len(block))
     else:
         allow(ROOM + SIZE)
-        memory = AnonymousMemory(opener.size_bytes).fill(opener.open_into)
+        memory = AnonymousMemory(opener.size_bytes).fill(functools.partial(opener.open_into, n_threads=2))
         last = bytes(memory.content[-len(block):])
     assert last == block
 allow(ROOM)  # memory that is closed to writing is no data any more
