@@ -49,7 +49,7 @@ OPERATORS: Final = (
 )
 
 _WARM_UP_S: Final = 1
-_ASK_EVERY_S: Final = 0.1
+_ASK_EVERY_S: Final = 0.5  # as `maas-gateway keys rotate` does
 _GIVE_UP_S: Final = 120.0
 
 

@@ -197,9 +197,9 @@ def _identity(ground: _Ground) -> _Identity:
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
-    authenticator = Authenticator(tokens, standings, clock)
+    authenticator = Authenticator(tokens, standings, clock, ground.tasks.spawn)
     ground.changes.listen(tenants.TOPIC, authenticator.forget_standings)
-    ground.changes.listen(keys.TOPIC, authenticator.forget_keys)
+    ground.changes.listen(keys.TOPIC, authenticator.doubt_keys)
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     return _Identity(jwks, tokens, standings, authenticator, passwords)

@@ -1,20 +1,27 @@
 """From a token to a principal: what the token says, cut down to what is bound now.
 
-Rules: a decision is kept until the token expires or anything about keys, tenants or accounts changes.
+Rules: a decision is kept until the token expires, anything about tenants or accounts changes, or other keys
+may verify than when it was made. Most changes of keyrings are not of those keys: whether this one is gets
+asked meanwhile, and if that cannot be told in half a second, every token is verified anew.
 """
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import Tokens, VerifiedToken
 from maas_gateway.clock import Clock
-from maas_gateway.errors import CredentialRevoked
+from maas_gateway.errors import CredentialRevoked, GatewayError
 from maas_gateway.memory import Memory
 from maas_gateway.principal import Principal
 
 MAX_KEPT: Final = 10_000
+_IN_DOUBT_S: Final = 0.5
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +33,11 @@ class _Known:
 class Authenticator:
     """Decides who a bearer of a token is."""
 
-    def __init__(self, tokens: Tokens, standings: Standings, clock: Clock) -> None:
+    def __init__(self, tokens: Tokens, standings: Standings, clock: Clock, spawn: Spawn) -> None:
         self._tokens = tokens
+        self._spawn = spawn
+        self._key_ids: frozenset[str] | None = None
+        self._n_doubts = 0
         self._standings = standings
         self._clock = clock
         self._known: Memory[str, _Known] = Memory(MAX_KEPT)
@@ -46,10 +56,24 @@ class Authenticator:
             known = await self._known.find(token, partial(self._find_out, token))
         return known.principal
 
-    def forget_keys(self) -> None:
-        """Verify every token anew, because a key may have been retired."""
-        self._tokens.forget()
-        self._known.forget()
+    def doubt_keys(self) -> None:
+        """Verify every token anew if other keys may verify now; that is found out in the background."""
+        self._n_doubts += 1
+        if self._n_doubts == 1:
+            self._spawn(self._settle_doubts())
+
+    async def _settle_doubts(self) -> None:
+        while self._n_doubts:
+            n_settled = self._n_doubts  # those that come meanwhile are of something newer
+            try:
+                key_ids = await asyncio.wait_for(self._tokens.key_ids(), _IN_DOUBT_S)
+            except (TimeoutError, GatewayError):
+                key_ids = None
+            if key_ids is None or key_ids != self._key_ids:
+                self._tokens.forget()
+                self._known.forget()
+            self._key_ids = key_ids
+            self._n_doubts -= n_settled
 
     def forget_standings(self) -> None:
         """Ask the database again who may do what."""

@@ -43,6 +43,11 @@ class JWKSet:
             raise TokenInvalid("the token's key is unknown or retired")
         return keys[kid]
 
+    async def key_ids(self) -> frozenset[str]:
+        """Return the id of every key that may still verify, as stored now."""
+        published = await self._published(asked_at_s=self._clock.monotonic_s())
+        return frozenset(version.public["kid"] for version in published if version.public is not None)
+
     async def document(self) -> dict[str, Any]:
         """Return the JWK Set: every key that may still verify, and the pending one."""
         return {"keys": [dict(version.public or {}) for version in await self._published()]}

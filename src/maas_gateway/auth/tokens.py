@@ -138,6 +138,10 @@ class Tokens:
             raise TokenExpired("the token has expired")
         return known
 
+    async def key_ids(self) -> frozenset[str]:
+        """Return the keys that may verify, as stored now."""
+        return await self._jwks.key_ids()
+
     def forget(self) -> None:
         """Verify every token anew, because a key may have been retired."""
         self._remembered.forget()

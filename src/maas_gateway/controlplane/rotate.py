@@ -25,7 +25,7 @@ from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.principal import Principal
 
 KIND: Final = "rotate"
-_TELL_EVERY_S: Final = 0.5
+_TELL_EVERY_S: Final = 1.0
 
 
 class Rotate:

@@ -1,7 +1,7 @@
 """Keyrings and wrapped data keys in the key store. Every change of a ring raises the topic `keyring`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -190,14 +190,14 @@ async def data_key(session: TenantSession, artifact_id: uuid.UUID) -> WrappedDat
     return None if row is None else _wrapped(row)
 
 
-async def data_keys_not_under(
-    session: TenantSession, purpose: Purpose, key_version: int, *, limit: int
+async def data_keys_under(
+    session: TenantSession, purpose: Purpose, key_versions: Collection[int], *, limit: int
 ) -> Sequence[WrappedDataKey]:
-    """Return data keys that another version than `key_version` wraps."""
+    """Return data keys that one of those versions wraps; the index finds them, however many others there are."""
     rows = await session.rows(
         DATA_KEYS,
         DATA_KEYS.c.purpose == purpose.value,
-        DATA_KEYS.c.key_version != key_version,
+        DATA_KEYS.c.key_version.in_(key_versions),
         limit=limit,
         for_update=True,
     )
