@@ -40,7 +40,7 @@ async def _calm(folder: Path) -> AsyncIterator[tuple[World, Authenticator, str]]
 async def _settled(authenticator: Authenticator) -> None:
     authenticator.doubt_keys()
     async with asyncio.timeout(5):
-        while authenticator._n_doubts:
+        while authenticator._n_doubts:  # noqa: ASYNC110  it tells nobody
             await asyncio.sleep(0.01)
 
 
