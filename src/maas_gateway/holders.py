@@ -26,6 +26,15 @@ def configured_holders(settings: Settings, clock: Clock) -> Mapping[str, RootKey
     return {holder.kind: holder for holder in found}
 
 
+def root_key(settings: Settings) -> str:
+    """Return where new root keys are made, and what that asks of an operator, as the end of a sentence."""
+    if settings.keys.holder == FileHolder.kind:
+        return f"in {settings.root_file}; keep a copy of it apart from every backup"
+    if settings.keys.holder == PassphraseHolder.kind:
+        return f"under the passphrase in {settings.keys.passphrase_file}; without that passphrase nothing here opens"
+    return f"with its holder, {settings.keys.holder}; without that holder nothing here opens"
+
+
 def _holders(settings: Settings, clock: Clock) -> list[RootKeyHolder]:
     keys = settings.keys
     holders: list[RootKeyHolder] = []

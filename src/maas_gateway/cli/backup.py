@@ -50,6 +50,7 @@ from maas_gateway.database.engine import Database
 from maas_gateway.database.lines import FORMAT, Written, check_lines, counted_lines
 from maas_gateway.database.migrations import is_current
 from maas_gateway.errors import CiphertextRejected, IntegrityFailure, Misconfigured
+from maas_gateway.holders import root_key
 from maas_gateway.keyring.store import data_keys_before
 from maas_gateway.place import open_databases
 from maas_gateway.registry.blobs import Blobs
@@ -113,7 +114,7 @@ def run_backup(config: Path | None, options: Mapping[str, Any], to: Path, only: 
             raise
     if "keys" in parts:
         typer.echo("Keep keys/ apart, and not for long: a destroyed key is gone only once no backup holds it any more.")
-    typer.echo(f"The root key is in no backup. It is {root_key(settings)}; keep a copy of it elsewhere.")
+    typer.echo(f"The root key is in no backup. It is {root_key(settings)}.")
     if lacking:
         raise IntegrityFailure(
             f"{len(lacking)} sealed artifacts that the main database names lack their key or their blob, "
@@ -260,13 +261,6 @@ def told(place: Path, code: int) -> Iterator[None]:
 def counted(part: str, written: Written) -> str:
     """Return how much a part holds."""
     return f"{written.n_rows} {'blobs' if part == 'blobs' else 'rows'}"
-
-
-def root_key(settings: Settings) -> str:
-    """Return where the root key is."""
-    if settings.keys.holder == "file":
-        return f"in {settings.root_file}"
-    return f"with its holder, {settings.keys.holder}"
 
 
 def _make_fresh(folder: Path) -> None:

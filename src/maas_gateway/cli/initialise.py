@@ -12,6 +12,7 @@ import typer
 from maas_gateway.auth.client_secrets import new_password
 from maas_gateway.cli.configuration import configured
 from maas_gateway.gateway import open_gateway
+from maas_gateway.holders import root_key
 from maas_gateway.place import migrate_all, prepare
 from maas_gateway.settings import Settings
 
@@ -34,7 +35,7 @@ def run_init(config: Path | None, options: Mapping[str, Any]) -> None:
     made = asyncio.run(_first_operator(settings, password))
     if not made and not is_kept:
         path.unlink()  # another operator exists; this password is nobody's
-    typer.echo(f"The root key is in {settings.root_file}; keep a copy of it apart from every backup.")
+    typer.echo(f"The root key is {root_key(settings)}.")
     if made:
         typer.echo(f"The first operator's password is in {path}; change its place or delete it once you have it.")
     else:

@@ -16,13 +16,14 @@ from typing import Any, Final
 
 import typer
 
-from maas_gateway.cli.backup import FILES, INDEX, MANIFEST, bars, counted, digested, opened, root_key, told
+from maas_gateway.cli.backup import FILES, INDEX, MANIFEST, bars, counted, digested, opened, told
 from maas_gateway.cli.configuration import configured
 from maas_gateway.crypto.chunked import ByteSource
 from maas_gateway.database.dump import Standing, Tell, check_dump, load, snapshot
 from maas_gateway.database.lines import Written, check_lines, read_lines
 from maas_gateway.database.migrations import is_current, migrate
 from maas_gateway.errors import CiphertextRejected, IntegrityFailure, Misconfigured, NotFound
+from maas_gateway.holders import root_key
 from maas_gateway.registry.blobs import Blobs
 from maas_gateway.registry.directory import DirectoryBlobs
 from maas_gateway.settings import Settings
@@ -63,7 +64,9 @@ def run_restore(config: Path | None, options: Mapping[str, Any], source: Path, o
     if len(parts) < len(FILES):
         typer.echo("Restore the other parts too before a gateway starts: what no model names, it clears away,")
         typer.echo("and what it makes anew in an empty database keeps a backup out.")
-    typer.echo(f"The root key must be the one that it was: {root_key(settings)}. A new one opens nothing of this.")
+    typer.echo(
+        f"The root key must be the one that it was; a new one opens nothing of this. It is {root_key(settings)}."
+    )
     typer.echo("Next: maas-gateway doctor, then maas-gateway serve")
 
 
