@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from maas_gateway.audit.log import AuditLog
+from maas_gateway.auth.api_keys import APIKeys
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.auth.jwks import JWKSet
 from maas_gateway.auth.passwords import Passwords
@@ -22,6 +23,7 @@ from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.clock import SystemClock
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.api_keys import ManageAPIKeys
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.erase import Erase, Stores
@@ -77,6 +79,7 @@ class Gateway:
     reconciler: Reconciler
     upload: Upload
     promote: Promote
+    api_keys: ManageAPIKeys
     publishing: Publishing
     rotate: Rotate
     operate: Operate
@@ -128,6 +131,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             reconciler=reconciler,
             upload=_upload(ground),
             promote=Promote(acting),
+            api_keys=ManageAPIKeys(acting),
             publishing=Publishing(acting),
             rotate=rotate,
             operate=operate,
@@ -197,7 +201,9 @@ def _identity(ground: _Ground) -> _Identity:
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
-    authenticator = Authenticator(tokens, standings, clock, ground.tasks.spawn)
+    authenticator = Authenticator(
+        tokens, APIKeys(ground.acting.database, clock), standings, clock=clock, spawn=ground.tasks.spawn
+    )
     ground.changes.listen(tenants.TOPIC, authenticator.forget_standings)
     ground.changes.listen(keys.TOPIC, authenticator.doubt_keys)
     cost = settings.passwords

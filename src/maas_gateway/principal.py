@@ -28,3 +28,8 @@ class Principal:
     name: str
     everywhere: frozenset[Permission] = frozenset()
     on_models: Mapping[str, frozenset[Permission]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def anywhere(self) -> frozenset[Permission]:
+        """What it is permitted on the whole tenant or on some model."""
+        return self.everywhere.union(*self.on_models.values())

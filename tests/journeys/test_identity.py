@@ -280,6 +280,12 @@ CASES = [
     Case("GET", f"{A}/role-bindings", "owner", 200, 403, 200),
     Case("POST", f"{A}/role-bindings", "owner", 201, 403, 400, {"subject": "{user}", "role": "invoker"}),
     Case("DELETE", f"{A}/role-bindings/{{binding}}", "owner", 204, 404, 404),
+    Case("GET", f"{A}/api-keys", "owner", 200, 403, 200),
+    Case("POST", f"{A}/api-keys", "owner", 201, 403, 201, {"name": "ci", "permissions": ["model:read"]}),
+    Case("GET", f"{A}/api-keys/{{api_key}}", "owner", 200, 404, 404),
+    Case("PATCH", f"{A}/api-keys/{{api_key}}", "owner", 200, 404, 404, {"enabled": True}),
+    Case("POST", f"{A}/api-keys/{{api_key}}:rotate", "owner", 200, 404, 404, {"grace_s": 60}),
+    Case("DELETE", f"{A}/api-keys/{{api_key}}", "owner", 204, 404, 404),
     Case("GET", f"{A}/models", "publisher", 200, 200, 200),
     Case("GET", f"{A}/models/{{model}}", "publisher", 200, 404, 404),
     Case("GET", f"{A}/models/{{model}}/versions/{{version}}", "publisher", 200, 404, 404),
@@ -341,6 +347,7 @@ async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
     operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=owner)
     publisher = {"name": "ada", "pem": Pen().pem}
     key = await world.http.post(f"{A}/publisher-keys", json={"name": "bob", "pem": Pen().pem}, headers=owner)
+    api_key = await world.http.post(f"{A}/api-keys", json={"name": "bob", "permissions": ["model:read"]}, headers=owner)
     row = list(demo.seed.example)
     return {
         "slug": "hooli",
@@ -354,6 +361,7 @@ async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
         "purpose": "artifacts",
         "key": "1",
         "publisher_key": key.json()["key_id"],
+        "api_key": api_key.json()["id"],
         "{publisher}": publisher,
         "{instances}": {"instances": [row]},
         "{inputs}": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, len(row)], "data": row}]},

@@ -1,16 +1,18 @@
 """Accounts in the database. Every change raises the topic `accounts`, which standings follow."""
 
 import uuid
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
+from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
-from maas_gateway.accounts.tables import ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS
+from maas_gateway.accounts.tables import API_KEYS, ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS
 from maas_gateway.accounts.user import User
-from maas_gateway.database.sessions import TenantSession, UnscopedSession
+from maas_gateway.database.sessions import Session, TenantSession, UnscopedSession
 from maas_gateway.identifiers import SubjectId, TenantId
+from maas_gateway.permissions import Permission
 
 TOPIC: Final = "accounts"
 
@@ -41,6 +43,23 @@ def _service_account(row: RowMapping) -> ServiceAccount:
 def _binding(row: RowMapping) -> RoleBinding:
     return RoleBinding(
         row["id"], TenantId(row["tenant_id"]), SubjectId(row["subject_id"]), row["role"], row["model"] or None
+    )
+
+
+def _api_key(row: RowMapping) -> APIKey:
+    known = {permission.value for permission in Permission}  # one that a later program knows permits nothing here
+    return APIKey(
+        key_id=row["id"],
+        tenant=TenantId(row["tenant_id"]),
+        subject=SubjectId(row["subject_id"]),
+        name=row["name"],
+        permissions=frozenset(Permission(text) for text in row["permissions"] or () if text in known),
+        digest=row["digest"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        is_enabled=row["is_enabled"],
+        former_digest=row["former_digest"],
+        former_until=row["former_until"],
     )
 
 
@@ -178,8 +197,50 @@ async def subject(session: TenantSession, subject: uuid.UUID) -> User | ServiceA
     return None if account is None else _service_account(account)
 
 
+async def add_api_key(session: TenantSession, key: APIKey) -> None:
+    """Write a new API key."""
+    fixed = {"id": key.key_id, "subject_id": key.subject, "name": key.name, "created_at": key.created_at}
+    await session.insert(API_KEYS, **fixed, permissions=sorted(key.permissions), **_changeable(key))
+    await session.bump(TOPIC)
+
+
+async def change_api_key(session: TenantSession, key: APIKey) -> None:
+    """Write what can change of an API key."""
+    await session.update(API_KEYS, API_KEYS.c.id == key.key_id, **_changeable(key))
+    await session.bump(TOPIC)
+
+
+async def drop_api_key(session: TenantSession, key_id: str) -> bool:
+    """Delete an API key; return whether there was such a one."""
+    gone = await session.delete(API_KEYS, API_KEYS.c.id == key_id)
+    await session.bump(TOPIC)
+    return bool(gone)
+
+
+async def api_key(session: Session, key_id: str) -> APIKey | None:
+    """Return the API key of that identifier, among those that the session sees."""
+    row = await session.row(API_KEYS, API_KEYS.c.id == key_id)
+    return None if row is None else _api_key(row)
+
+
+async def api_keys(session: TenantSession) -> tuple[APIKey, ...]:
+    """Return the tenant's API keys by name."""
+    rows = await session.rows(API_KEYS, order_by=[API_KEYS.c.name, API_KEYS.c.id])
+    return tuple(_api_key(row) for row in rows)
+
+
+def _changeable(key: APIKey) -> dict[str, Any]:
+    return {
+        "digest": key.digest,
+        "former_digest": key.former_digest,
+        "former_until": key.former_until,
+        "expires_at": key.expires_at,
+        "is_enabled": key.is_enabled,
+    }
+
+
 async def drop_every(session: TenantSession) -> None:
-    """Delete every account and binding of the session's tenant."""
-    for table in (ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS):
+    """Delete every account, API key and binding of the session's tenant."""
+    for table in (ROLE_BINDINGS, API_KEYS, SERVICE_ACCOUNTS, USERS):
         await session.delete(table)
     await session.bump(TOPIC)

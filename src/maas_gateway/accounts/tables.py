@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import JSON, Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -29,6 +29,22 @@ SERVICE_ACCOUNTS: Final = Table(
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     UniqueConstraint("tenant_id", "name"),
+)
+
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("tenant_id", Uuid, nullable=False, index=True),
+    Column("subject_id", Uuid, nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("permissions", JSON, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("former_digest", String(64), nullable=False),  # "" for none
+    Column("former_until", UTCDateTime),
+    Column("expires_at", UTCDateTime),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
 )
 
 ROLE_BINDINGS: Final = Table(

@@ -33,6 +33,19 @@ ACCOUNT: Final[Example] = {
 NEW_ACCOUNT: Final[Example] = {**ACCOUNT, "client_secret": "(told this once)"}
 ACCOUNTS: Final[Example] = {"accounts": [ACCOUNT]}
 
+API_KEY: Final[Example] = {
+    "id": "3c1f0e5d9a7b2468",
+    "name": "ci",
+    "subject": _SUBJECT,
+    "permissions": ["model:predict", "model:read"],
+    "enabled": True,
+    "created_at": _AT,
+    "expires_at": None,
+    "former_secret_until": None,
+}
+NEW_API_KEY: Final[Example] = {**API_KEY, "api_key": "maas_3c1f0e5d9a7b2468_(told this once)"}
+API_KEYS: Final[Example] = {"api_keys": [API_KEY]}
+
 BINDING: Final[Example] = {
     "id": "94cf40ff-24eb-4cb7-9eb1-3858f3459d83",
     "subject": _SUBJECT,

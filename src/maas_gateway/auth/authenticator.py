@@ -1,4 +1,4 @@
-"""From a token to a principal: what the token says, cut down to what is bound now.
+"""From a token or an API key to a principal: what it says, cut down to what is bound now.
 
 Rules: a decision is kept until the token expires, anything about tenants or accounts changes, or other keys
 may verify than when it was made. Most changes of keyrings are not of those keys: whether this one is gets
@@ -6,16 +6,20 @@ asked meanwhile, and if that cannot be told in half a second, every token is ver
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from maas_gateway.auth.api_keys import PREFIX, APIKeys
 from maas_gateway.auth.standing import Standings
-from maas_gateway.auth.tokens import Tokens, VerifiedToken
+from maas_gateway.auth.tokens import Tokens
 from maas_gateway.clock import Clock
 from maas_gateway.errors import CredentialRevoked, GatewayError
+from maas_gateway.identifiers import SubjectId, TenantId
 from maas_gateway.memory import Memory
+from maas_gateway.permissions import Permission
 from maas_gateway.principal import Principal
 
 MAX_KEPT: Final = 10_000
@@ -33,8 +37,9 @@ class _Known:
 class Authenticator:
     """Decides who a bearer of a token is."""
 
-    def __init__(self, tokens: Tokens, standings: Standings, clock: Clock, spawn: Spawn) -> None:
+    def __init__(self, tokens: Tokens, api_keys: APIKeys, standings: Standings, *, clock: Clock, spawn: Spawn) -> None:
         self._tokens = tokens
+        self._api_keys = api_keys
         self._spawn = spawn
         self._key_ids: frozenset[str] | None = None
         self._n_doubts = 0
@@ -43,7 +48,7 @@ class Authenticator:
         self._known: Memory[str, _Known] = Memory(MAX_KEPT)
 
     async def principal(self, token: str) -> Principal:
-        """Return the caller who bears `token`.
+        """Return the caller who bears `token`, an access token or an API key.
 
         Raises:
             TokenInvalid: it is not one of ours.
@@ -81,13 +86,21 @@ class Authenticator:
         self._known.forget()
 
     async def _find_out(self, token: str) -> _Known:
+        if token.startswith(PREFIX):
+            key, until = await self._api_keys.verify(token)
+            until_s = math.inf if until is None else until.timestamp()
+            return _Known(_within(await self._standing(key.tenant, key.subject), key.permissions), until_s)
         verified = await self._tokens.verify(token)
-        standing = await self._standings.principal(verified.tenant, verified.subject)
+        standing = await self._standing(verified.tenant, verified.subject)
+        return _Known(_within(standing, verified.scope), verified.expires_at + self._tokens.rules.skew_s)
+
+    async def _standing(self, tenant: TenantId, subject: SubjectId) -> Principal:
+        standing = await self._standings.principal(tenant, subject)
         if standing is None:
             raise CredentialRevoked("the account may not act any more")
-        return _Known(_within(standing, verified), verified.expires_at + self._tokens.rules.skew_s)
+        return standing
 
 
-def _within(standing: Principal, verified: VerifiedToken) -> Principal:
-    on_models = {model: permits & verified.scope for model, permits in standing.on_models.items()}
-    return replace(standing, everywhere=standing.everywhere & verified.scope, on_models=on_models)
+def _within(standing: Principal, scope: frozenset[Permission]) -> Principal:
+    on_models = {model: permits & scope for model, permits in standing.on_models.items()}
+    return replace(standing, everywhere=standing.everywhere & scope, on_models=on_models)

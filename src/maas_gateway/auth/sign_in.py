@@ -79,8 +79,7 @@ class SignIn:
     async def _issue(self, principal: Principal | None, *, client_id: str, scope: str | None) -> IssuedToken:
         if principal is None:
             raise Unauthenticated("the account may not act any more")
-        given = principal.everywhere.union(*principal.on_models.values())
-        granted = given if not scope else given & _permissions(scope)
+        granted = principal.anywhere if not scope else principal.anywhere & _permissions(scope)
         token = await self._tokens.issue(
             principal.tenant, principal.subject, client_id=client_id, scope=frozenset(granted)
         )

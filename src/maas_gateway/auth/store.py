@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from maas_gateway.accounts import store as accounts
+from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
@@ -76,6 +77,12 @@ async def account(database: Database, tenant: TenantId, subject: uuid.UUID) -> A
         if account is None or not account.is_enabled:
             return None
         return Account(account, slug, await accounts.bindings(within, subject))
+
+
+async def api_key(database: Database, key_id: str) -> APIKey | None:
+    """Return the API key of that identifier, whichever tenant's."""
+    async with read_all(database) as session:
+        return await accounts.api_key(session, key_id)
 
 
 async def rehash(database: Database, user: User, password_hash: str) -> None:

@@ -4,7 +4,7 @@ Rules: `operator` exists on the platform only and holds no `model:` permission; 
 `invoker` may be bound to one model; every other role holds on the whole tenant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -38,6 +38,11 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType(
 
 _ON_ONE_MODEL = frozenset({"publisher", "invoker"})
 _ON_PLATFORM = frozenset({OPERATOR, "auditor"})
+
+
+def permitted(roles: Iterable[str]) -> frozenset[Permission]:
+    """Return what roles permit together, wherever they are bound."""
+    return frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
 
 
 def may_be_bound(role: str, tenant: TenantId, *, to_model: bool) -> bool:

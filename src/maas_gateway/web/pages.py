@@ -53,7 +53,9 @@ _BEARER: Final[Mapping[str, Any]] = {
         },
     },
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token you have already."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `maas_…`."},
 }
+_EITHER: Final[list[dict[str, list[str]]]] = [{"oauth": []}, {"bearer": []}, {"apiKey": []}]
 _PUBLIC: Final = ("/oauth/token", "/.well-known/", "/v2/health/", "/problems/", "/docs", "/openapi.json")
 _TAGS: Final[Mapping[str, str]] = {
     "TensorFlow Serving": "Predictions, as TensorFlow Serving's RESTful API answers them.",
@@ -149,7 +151,7 @@ def completed(document: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, A
         for operation in operations.values():
             if _is_frameworks_422(operation):
                 del operation["responses"]["422"]
-            operation["security"] = [] if path == "/" or path.startswith(_PUBLIC) else [{"oauth": []}, {"bearer": []}]
+            operation["security"] = [] if path == "/" or path.startswith(_PUBLIC) else _EITHER
     return document
 
 
