@@ -2,7 +2,7 @@
 
     GatewayError
       InvalidRequest      MalformedBody, UnknownField, SignatureMismatch
-      Unauthenticated     TokenInvalid, TokenExpired, CredentialRevoked
+      Unauthenticated     TokenInvalid, TokenExpired, TokenReused, CredentialRevoked
       PermissionDenied
       NotFound            ModelNotFound (LabelNotFound), TenantNotFound, KeyNotFound
       Conflict            VersionExists, IllegalTransition
@@ -22,6 +22,7 @@ in `web/problems.py` only.
 """
 
 from typing import ClassVar
+from uuid import UUID
 
 
 class GatewayError(Exception):
@@ -90,6 +91,18 @@ class TokenExpired(Unauthenticated):
 
     slug = "token-expired"
     title = "Expired token"
+
+
+class TokenReused(Unauthenticated):
+    """A refresh token was spent twice: it was stolen, or its owner's program is at fault."""
+
+    slug = "token-reused"
+    title = "Token used twice"
+
+    def __init__(self, detail: str, *, tenant: UUID | None = None, subject: UUID | None = None) -> None:
+        super().__init__(detail)
+        self.tenant = tenant
+        self.subject = subject
 
 
 class CredentialRevoked(Unauthenticated):

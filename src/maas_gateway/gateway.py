@@ -18,6 +18,8 @@ from maas_gateway.auth.api_keys import APIKeys
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.auth.jwks import JWKSet
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.refresh import RefreshTokens
+from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.sign_in import SignIn
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import TokenRules, Tokens
@@ -37,6 +39,7 @@ from maas_gateway.controlplane.resign import Resign
 from maas_gateway.controlplane.rotate import Rotate
 from maas_gateway.controlplane.schedule import Schedule
 from maas_gateway.controlplane.sweep import sweep
+from maas_gateway.controlplane.tokens import ManageTokens
 from maas_gateway.controlplane.upload import Upload
 from maas_gateway.database.changes import Changes
 from maas_gateway.dataplane.describe import Describe
@@ -80,6 +83,7 @@ class Gateway:
     upload: Upload
     promote: Promote
     api_keys: ManageAPIKeys
+    tokens: ManageTokens
     publishing: Publishing
     rotate: Rotate
     operate: Operate
@@ -118,12 +122,10 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         _keep_lease(ground, reconciler, servables, stack)
         tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
         tasks.loop("refusals", acting.audit.run)
-        tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
-        tasks.loop("schedule", _every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
-        tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, acting, ground.artifacts)))
+        _keep_up(ground, operate, schedule)
         yield Gateway(
             authenticator=identity.authenticator,
-            sign_in=SignIn(acting.database, identity.passwords, identity.tokens, identity.standings),
+            sign_in=identity.sign_in,
             jwks=identity.jwks,
             statements=ground.statements,
             predict=Predict(reconciler, servables),
@@ -132,6 +134,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
+            tokens=ManageTokens(acting, identity.tokens, identity.authenticator),
             publishing=Publishing(acting),
             rotate=rotate,
             operate=operate,
@@ -166,7 +169,7 @@ class _Identity:
 
     jwks: JWKSet
     tokens: Tokens
-    standings: Standings
+    sign_in: SignIn
     authenticator: Authenticator
     passwords: Passwords
 
@@ -202,13 +205,22 @@ def _identity(ground: _Ground) -> _Identity:
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
     authenticator = Authenticator(
-        tokens, APIKeys(ground.acting.database, clock), standings, clock=clock, spawn=ground.tasks.spawn
+        tokens,
+        APIKeys(ground.acting.database, clock),
+        standings,
+        Revocations(ground.acting.database, clock),
+        clock=clock,
+        spawn=ground.tasks.spawn,
     )
     ground.changes.listen(tenants.TOPIC, authenticator.forget_standings)
     ground.changes.listen(keys.TOPIC, authenticator.doubt_keys)
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
-    return _Identity(jwks, tokens, standings, authenticator, passwords)
+    refresh = RefreshTokens(
+        ground.acting.database, clock, life_s=settings.tokens.refresh_life_s, access_life_s=rules.life_s + rules.skew_s
+    )
+    sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords)
 
 
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
@@ -223,6 +235,13 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
         rotate_after_days={Purpose(name): days for name, days in keys_of.rotate_after_days.items()},
         retire_after_days={Purpose(name): days for name, days in keys_of.retire_after_days.items()},
     )
+
+
+def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
+    """Take up what was left undone, rotate what is due, clear up."""
+    ground.tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
+    ground.tasks.loop("schedule", _every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
+    ground.tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, ground.acting, ground.artifacts)))
 
 
 def _stores(ground: _Ground) -> Stores:

@@ -135,6 +135,8 @@ class Tokens(_Group):
     """Seconds from issue to expiry."""
     skew_s: int = Field(default=10, ge=0, le=120)
     """Seconds by which clocks may differ."""
+    refresh_life_s: int = Field(default=86_400, ge=300, le=7_776_000)
+    """Seconds from a user's sign-in until it can be refreshed no more."""
 
 
 class Passwords(_Group):

@@ -199,10 +199,10 @@ async def suspend_tenant(world: World, account: Account) -> None:
 
 async def delete_account(world: World, account: Account) -> None:
     """No route deletes an account yet: what one will do."""
-    tenant = await world.tenant_id("acme")
+    tenant, subject = await world.tenant_id("acme"), (await world.principal(account)).subject
     database = Database(world.settings.main_url, CHANGES)
     async with database.write(tenant) as session:
-        assert await session.delete(USERS, USERS.c.id == (await world.principal(account)).subject) == 1
+        assert await session.delete(USERS, USERS.c.id == subject) == 1
         await session.bump("accounts")
     await database.close()
 

@@ -41,7 +41,7 @@ async def test_user_gets_a_token_for_a_password(world: World) -> None:
     answer = await world.http.post("/oauth/token", data=world.owners["acme"].form())
     body = answer.json()
     assert answer.status_code == 200
-    assert set(body) == {"access_token", "token_type", "expires_in", "scope"}
+    assert set(body) == {"access_token", "token_type", "expires_in", "scope", "refresh_token"}
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["pragma"] == "no-cache"
@@ -91,7 +91,9 @@ _REFUSALS: dict[str, tuple[dict[str, str] | str | bytes, int, str]] = {
     "no grant": ({"username": "owner@acme", "password": "x"}, 400, "invalid_request"),
     "an empty grant": ({"grant_type": "", "username": "owner@acme"}, 400, "invalid_request"),
     "an unknown grant": ({"grant_type": "authorization_code", "code": "x"}, 400, "unsupported_grant_type"),
-    "a refresh grant": ({"grant_type": "refresh_token", "refresh_token": "x"}, 400, "unsupported_grant_type"),
+    "a refresh token that is none": ({"grant_type": "refresh_token", "refresh_token": "x"}, 400, "invalid_grant"),
+    "a refresh token of nobody": ({"grant_type": "refresh_token", "refresh_token": f"mgr_{'A' * 43}"}, 400, "invalid_grant"),
+    "no refresh token": ({"grant_type": "refresh_token"}, 400, "invalid_request"),
     "a grant in capitals": ({"grant_type": "PASSWORD"}, 400, "unsupported_grant_type"),
     "no username": ({"grant_type": "password", "password": "x"}, 400, "invalid_request"),
     "no password": ({"grant_type": "password", "username": "owner@acme"}, 400, "invalid_request"),
@@ -230,7 +232,7 @@ async def test_metadata_describes_what_there_is(world: World) -> None:
     found = (await world.http.get("/.well-known/oauth-authorization-server")).json()
     assert found["issuer"] == world.settings.base_url
     assert found["token_endpoint"].endswith("/oauth/token")
-    assert set(found["grant_types_supported"]) == {"password", "client_credentials"}
+    assert set(found["grant_types_supported"]) == {"password", "client_credentials", "refresh_token"}
 
 
 # --- every route, every kind of caller -----------------------------------------------------------

@@ -130,6 +130,18 @@ TOKEN: Final[Example] = {
     "token_type": "Bearer",
     "expires_in": 900,
     "scope": "model:predict model:read",
+    "refresh_token": "mgr_…",
+}
+INTROSPECTION: Final[Example] = {
+    "active": True,
+    "token_type": "Bearer",
+    "scope": "model:predict model:read",
+    "sub": _SUBJECT,
+    "username": "ada@acme",
+    "exp": 1_767_606_300,
+    "jti": "5f1c7e0a9b8d4c2f8e6a1b3c5d7f9e0a.0fJ2v1",
+    "iss": "https://models.example.com",
+    "aud": "maas-gateway",
 }
 JWKS: Final[Example] = {
     "keys": [

@@ -338,6 +338,22 @@ class EventsAnswer(BaseModel):
     next_cursor: int | None = None
 
 
+class Introspection(BaseModel):
+    """What a token is good for now (RFC 7662 section 2.2)."""
+
+    model_config = _like(examples.INTROSPECTION)
+
+    active: bool
+    token_type: str | None = None
+    scope: str | None = None
+    sub: str | None = None
+    username: str | None = None
+    exp: int | None = None
+    jti: str | None = None
+    iss: str | None = None
+    aud: str | None = None
+
+
 class TokenAnswer(BaseModel):
     """An access token (RFC 6749 section 5.1)."""
 
@@ -347,3 +363,4 @@ class TokenAnswer(BaseModel):
     token_type: Literal["Bearer"]
     expires_in: int
     scope: str
+    refresh_token: str | None = Field(default=None, description="For a user: good for the next access token, once.")

@@ -1,6 +1,6 @@
-"""OAuth: the token endpoint, its metadata, the published keys.
+"""OAuth: the token endpoint, revocation, introspection, metadata, the published keys.
 
-Source: RFC 6749 sections 2.3, 4.3, 4.4, 5; RFC 8414; RFC 7517.
+Source: RFC 6749 sections 2.3, 4.3, 4.4, 5, 6; RFC 7009; RFC 7662; RFC 8414; RFC 7517.
 """
 
 import base64
@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from maas_gateway.admin import examples
-from maas_gateway.admin.callers import RESPONSES, Gate
-from maas_gateway.admin.schemas import TokenAnswer
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.schemas import Introspection, TokenAnswer
 from maas_gateway.audit.event import ANONYMOUS, AuditEvent, Outcome
 from maas_gateway.auth.sign_in import IssuedToken
-from maas_gateway.errors import GatewayError, InvalidRequest, Unauthenticated
+from maas_gateway.errors import GatewayError, InvalidRequest, TokenReused, Unauthenticated
 from maas_gateway.gateway import Gateway
-from maas_gateway.identifiers import PLATFORM
+from maas_gateway.identifiers import PLATFORM, TenantId
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import read_bytes
 
@@ -25,7 +25,8 @@ router: Final = APIRouter(tags=["OAuth"], responses={status: RESPONSES[status] f
 
 _BEARER: Final = "Bearer"
 _MAX_FORM_BYTES: Final = 16_384
-_GRANTS: Final = ("password", "client_credentials")
+_GRANTS: Final = ("password", "client_credentials", "refresh_token")
+_GRANTS_TEXT: Final = "password, client_credentials or refresh_token"
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -39,6 +40,7 @@ _FORM: Final[dict[str, Any]] = {
                         "grant_type": {"type": "string", "enum": list(_GRANTS)},
                         "username": {"type": "string", "description": "`<name>@<tenant>`, with `password`."},
                         "password": {"type": "string", "format": "password"},
+                        "refresh_token": {"type": "string", "description": "With `refresh_token`; spent by it."},
                         "client_id": {"type": "string", "description": "With `client_credentials`; or in Basic."},
                         "client_secret": {"type": "string", "format": "password"},
                         "scope": {"type": "string", "description": "Permissions separated by spaces; all if absent."},
@@ -65,6 +67,27 @@ _ERROR: Final[dict[str, Any]] = {
 def _error_answer(when: str, error: str, description: str) -> dict[str, Any]:
     example = {"error": error, "error_description": description}
     return {"description": when, "content": {"application/json": {"schema": _ERROR, "example": example}}}
+
+
+_TOKEN_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["token"],
+                    "properties": {"token": {"type": "string"}, "token_type_hint": {"type": "string"}},
+                },
+                "example": {"token": "mgr_…"},
+            }
+        },
+    }
+}
+_OF_CALLERS: Final[dict[int | str, dict[str, Any]]] = {
+    400: _error_answer("The form is wrong.", "invalid_request", "token is needed"),
+    401: RESPONSES[401],
+}
 
 
 class _Refusal(Exception):
@@ -103,15 +126,54 @@ async def token(request: Request, gateway: Gate) -> Response:
         issued = await _issue(request, gateway, form)
     except _Refusal as refusal:
         await _record(gateway, refusal.code, form)
-        headers = dict(_NO_STORE)
-        if refusal.status == 401:  # noqa: PLR2004  RFC 6749 section 5.2 names the number
-            headers["WWW-Authenticate"] = 'Basic realm="maas-gateway"'
-        body = {"error": refusal.code, "error_description": refusal.description}
-        return JSONResponse(body, refusal.status, headers=headers)
+        return _refused(refusal)
     signed_in = AuditEvent("token.issued", issued.principal.name, f"grant {form['grant_type']}")
     await gateway.audit.write_now(issued.principal.tenant, signed_in)
-    answer = TokenAnswer(access_token=issued.token, token_type=_BEARER, expires_in=issued.life_s, scope=issued.scope)
-    return JSONResponse(answer.model_dump(), headers=_NO_STORE)
+    answer = TokenAnswer(
+        access_token=issued.token,
+        token_type=_BEARER,
+        expires_in=issued.life_s,
+        scope=issued.scope,
+        refresh_token=issued.refresh_token or None,
+    )
+    return JSONResponse(answer.model_dump(exclude_none=True), headers=_NO_STORE)
+
+
+@router.post(
+    "/oauth/revoke",
+    summary="End a token",
+    openapi_extra=_TOKEN_FORM,
+    response_class=Response,
+    responses={200: {"description": "It is worth nothing, or never was."}, **_OF_CALLERS},
+)
+async def revoke(request: Request, gateway: Gate, caller: Caller) -> Response:
+    """End one of your tokens; a refresh token ends with all that came from its sign-in (RFC 7009).
+
+    It answers 200 also for a token that does not exist, or is not yours to end.
+    """
+    try:
+        await gateway.tokens.revoke(caller, await _token_in(request))
+    except _Refusal as refusal:
+        return _refused(refusal)
+    except InvalidRequest as error:
+        return _refused(_Refusal("unsupported_token_type", error.detail))
+    return Response(headers=_NO_STORE)
+
+
+@router.post(
+    "/oauth/introspect",
+    summary="What a token is good for",
+    openapi_extra=_TOKEN_FORM,
+    response_model=Introspection,
+    responses=_OF_CALLERS,
+)
+async def introspect(request: Request, gateway: Gate, caller: Caller) -> Response:
+    """Tell what a token of your own tenant is good for now (RFC 7662); of any other, `{"active": false}`."""
+    try:
+        told = await gateway.tokens.introspect(caller, await _token_in(request))
+    except _Refusal as refusal:
+        return _refused(refusal)
+    return JSONResponse(told, headers=_NO_STORE)
 
 
 @router.get(
@@ -148,6 +210,8 @@ async def metadata(request: Request) -> dict[str, Any]:
     return {
         "issuer": issuer,
         "token_endpoint": f"{issuer}/oauth/token",
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "grant_types_supported": list(_GRANTS),
         "response_types_supported": [],
@@ -159,27 +223,57 @@ async def metadata(request: Request) -> dict[str, Any]:
 
 async def _issue(request: Request, gateway: Gateway, form: dict[str, str]) -> IssuedToken:
     grant = form.get("grant_type")
-    basic = _basic(request)
-    scope = form.get("scope")
+    if grant not in _GRANTS:
+        code = "invalid_request" if grant is None else "unsupported_grant_type"
+        raise _Refusal(code, f"grant_type: {_GRANTS_TEXT}")
     try:
-        if grant == "password":
-            if "username" not in form or "password" not in form:
-                raise _Refusal("invalid_request", "username and password are needed")
-            return await gateway.sign_in.by_password(form["username"], form["password"], scope)
-        if grant == "client_credentials":
-            if basic is not None and "client_secret" in form:
-                raise _Refusal("invalid_request", "the client's credential is given twice")
-            client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
-            return await gateway.sign_in.by_secret(client_id, secret, scope)
+        return await _exchange(request, gateway, form)
+    except TokenReused as error:
+        alarm = AuditEvent("token.reused", f"account {error.subject}", "refresh token", Outcome.ALARM, error.slug)
+        await gateway.audit.write_now(PLATFORM if error.tenant is None else TenantId(error.tenant), alarm)
+        raise _Refusal("invalid_grant", error.detail) from error
     except Unauthenticated as error:
-        if grant == "password":
-            raise _Refusal("invalid_grant", error.detail) from error
-        raise _Refusal("invalid_client", error.detail, 401) from error
+        if grant == "client_credentials":
+            raise _Refusal("invalid_client", error.detail, 401) from error
+        raise _Refusal("invalid_grant", error.detail) from error
     except InvalidRequest as error:
         raise _Refusal("invalid_scope", error.detail) from error
-    if grant is None:
-        raise _Refusal("invalid_request", "grant_type is needed: password or client_credentials")
-    raise _Refusal("unsupported_grant_type", "grant_type: password or client_credentials")
+
+
+async def _exchange(request: Request, gateway: Gateway, form: dict[str, str]) -> IssuedToken:
+    basic, scope = _basic(request), form.get("scope")
+    if form["grant_type"] == "password":
+        username, password = _needed(form, "username", "password")
+        return await gateway.sign_in.by_password(username, password, scope)
+    if form["grant_type"] == "refresh_token":
+        (refresh_token,) = _needed(form, "refresh_token")
+        return await gateway.sign_in.by_refresh(refresh_token, scope)
+    if basic is not None and "client_secret" in form:
+        raise _Refusal("invalid_request", "the client's credential is given twice")
+    client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
+    return await gateway.sign_in.by_secret(client_id, secret, scope)
+
+
+def _needed(form: dict[str, str], *names: str) -> list[str]:
+    if any(name not in form for name in names):
+        raise _Refusal("invalid_request", f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} needed")
+    return [form[name] for name in names]
+
+
+async def _token_in(request: Request) -> str:
+    token = (await _form(request)).get("token")
+    if token is None:
+        raise _Refusal("invalid_request", "token is needed")
+    return token
+
+
+def _refused(refusal: _Refusal) -> Response:
+    headers = dict(_NO_STORE)
+    if refusal.status == 401:  # noqa: PLR2004  RFC 6749 section 5.2 names the number
+        headers["WWW-Authenticate"] = 'Basic realm="maas-gateway"'
+    return JSONResponse(
+        {"error": refusal.code, "error_description": refusal.description}, refusal.status, headers=headers
+    )
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from maas_gateway.auth.api_keys import PREFIX, APIKeys
+from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import Tokens
 from maas_gateway.clock import Clock
@@ -37,9 +38,19 @@ class _Known:
 class Authenticator:
     """Decides who a bearer of a token is."""
 
-    def __init__(self, tokens: Tokens, api_keys: APIKeys, standings: Standings, *, clock: Clock, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        api_keys: APIKeys,
+        standings: Standings,
+        revocations: Revocations,
+        *,
+        clock: Clock,
+        spawn: Spawn,
+    ) -> None:
         self._tokens = tokens
         self._api_keys = api_keys
+        self._revocations = revocations
         self._spawn = spawn
         self._key_ids: frozenset[str] | None = None
         self._n_doubts = 0
@@ -83,6 +94,7 @@ class Authenticator:
     def forget_standings(self) -> None:
         """Ask the database again who may do what."""
         self._standings.forget()
+        self._revocations.forget()
         self._known.forget()
 
     async def _find_out(self, token: str) -> _Known:
@@ -91,6 +103,8 @@ class Authenticator:
             until_s = math.inf if until is None else until.timestamp()
             return _Known(_within(await self._standing(key.tenant, key.subject), key.permissions), until_s)
         verified = await self._tokens.verify(token)
+        if await self._revocations.has(verified):
+            raise CredentialRevoked("the token was revoked")
         standing = await self._standing(verified.tenant, verified.subject)
         return _Known(_within(standing, verified.scope), verified.expires_at + self._tokens.rules.skew_s)
 

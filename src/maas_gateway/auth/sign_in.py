@@ -1,15 +1,18 @@
 """Proving who one is: a user by password, a service account by its secret; the answer is a token.
 
 Rules: an unknown name and a wrong secret take the same time and give the same text; the scope is
-what was asked for, never more than the bindings give, and all of that if nothing was asked.
+what was asked for, never more than the bindings give, and all of that if nothing was asked. A user's
+sign-in can be refreshed, for no more than it was for; a service account has its secret and needs none.
 
-Source: RFC 6749 sections 4.3, 4.4 and 5.2.
+Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
 """
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from maas_gateway.auth import client_secrets, store
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import PASSWORD_CLIENT, Tokens
 from maas_gateway.database.engine import Database
@@ -27,18 +30,23 @@ class IssuedToken:
         life_s: how many seconds it lives.
         scope: the permissions it carries, separated by spaces.
         principal: who got it.
+        refresh_token: what it can be exchanged for a new one with; empty if it cannot.
     """
 
     token: str
     life_s: int
     scope: str
     principal: Principal
+    refresh_token: str = ""
 
 
 class SignIn:
     """Turns a credential into a token."""
 
-    def __init__(self, database: Database, passwords: Passwords, tokens: Tokens, standings: Standings) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, tokens: Tokens, standings: Standings, *, refresh: RefreshTokens
+    ) -> None:
+        self._refresh = refresh
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
@@ -57,9 +65,10 @@ class SignIn:
             raise Unauthenticated("the username or the password is wrong")
         if stronger is not None:
             await store.rehash(self._database, user, stronger)
-        return await self._issue(
-            await self._standings.principal(user.tenant, user.subject), client_id=PASSWORD_CLIENT, scope=scope
-        )
+        principal = _active(await self._standings.principal(user.tenant, user.subject))
+        granted = _granted(principal, scope)
+        text, family = await self._refresh.begin(user.tenant, user.subject, granted)
+        return await self._issue(principal, PASSWORD_CLIENT, granted, family=family, refresh_token=text)
 
     async def by_secret(self, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
         """Sign a service account in.
@@ -72,18 +81,46 @@ class SignIn:
         digest = None if account is None else account.secret_digest
         if not client_secrets.is_right(secret, digest) or account is None:
             raise Unauthenticated("the client id or the client secret is wrong")
-        return await self._issue(
-            await self._standings.principal(account.tenant, account.subject), client_id=client_id, scope=scope
-        )
+        principal = _active(await self._standings.principal(account.tenant, account.subject))
+        return await self._issue(principal, client_id, _granted(principal, scope))
 
-    async def _issue(self, principal: Principal | None, *, client_id: str, scope: str | None) -> IssuedToken:
-        if principal is None:
-            raise Unauthenticated("the account may not act any more")
-        granted = principal.anywhere if not scope else principal.anywhere & _permissions(scope)
+    async def by_refresh(self, text: str, scope: str | None = None) -> IssuedToken:
+        """Exchange a refresh token for a new access token and a new refresh token.
+
+        Raises:
+            Unauthenticated: the refresh token is unknown or has expired, or the account may not act.
+            TokenReused: it was spent before; nothing of that sign-in counts any more.
+            InvalidRequest: the scope names what is no permission.
+        """
+        asked = None if not scope else _permissions(scope)
+        spent, following = await self._refresh.spend(text)
+        principal = _active(await self._standings.principal(spent.tenant, spent.subject))
+        granted = principal.anywhere & (spent.scope if asked is None else spent.scope & asked)
+        return await self._issue(principal, PASSWORD_CLIENT, granted, family=spent.family, refresh_token=following)
+
+    async def _issue(
+        self,
+        principal: Principal,
+        client_id: str,
+        granted: frozenset[Permission],
+        *,
+        family: UUID | None = None,
+        refresh_token: str = "",
+    ) -> IssuedToken:
         token = await self._tokens.issue(
-            principal.tenant, principal.subject, client_id=client_id, scope=frozenset(granted)
+            principal.tenant, principal.subject, client_id=client_id, scope=granted, family=family
         )
-        return IssuedToken(token, self._tokens.rules.life_s, " ".join(sorted(granted)), principal)
+        return IssuedToken(token, self._tokens.rules.life_s, " ".join(sorted(granted)), principal, refresh_token)
+
+
+def _active(principal: Principal | None) -> Principal:
+    if principal is None:
+        raise Unauthenticated("the account may not act any more")
+    return principal
+
+
+def _granted(principal: Principal, scope: str | None) -> frozenset[Permission]:
+    return principal.anywhere if not scope else principal.anywhere & _permissions(scope)
 
 
 def _permissions(scope: str) -> frozenset[Permission]:

@@ -1,7 +1,11 @@
-"""What authentication reads of tenants and accounts: who a caller is cannot be asked within a tenant."""
+"""What authentication keeps, and what it reads of tenants and accounts: who a caller is cannot be asked within a tenant.
+
+What is revoked raises the topic `accounts`, which everything that is remembered of callers follows.
+"""
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from maas_gateway.accounts import store as accounts
@@ -9,10 +13,14 @@ from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
+from maas_gateway.auth.refresh_token import RefreshToken
+from maas_gateway.auth.tables import REFRESH_TOKENS, REVOKED_TOKENS
 from maas_gateway.database.engine import Database
-from maas_gateway.database.unscoped import read_all
+from maas_gateway.database.sessions import TenantSession
+from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import InvalidRequest
-from maas_gateway.identifiers import PLATFORM, PLATFORM_SLUG, TenantId, check_slug, check_username
+from maas_gateway.identifiers import PLATFORM, PLATFORM_SLUG, SubjectId, TenantId, check_slug, check_username
+from maas_gateway.permissions import Permission
 from maas_gateway.tenants import store as tenants
 from maas_gateway.tenants.tenant import TenantState
 
@@ -83,6 +91,78 @@ async def api_key(database: Database, key_id: str) -> APIKey | None:
     """Return the API key of that identifier, whichever tenant's."""
     async with read_all(database) as session:
         return await accounts.api_key(session, key_id)
+
+
+async def add_refresh_token(session: TenantSession, token: RefreshToken) -> None:
+    """Write a new refresh token."""
+    await session.insert(
+        REFRESH_TOKENS,
+        digest=token.digest,
+        subject_id=token.subject,
+        family=token.family,
+        scope=sorted(token.scope),
+        expires_at=token.expires_at,
+    )
+
+
+async def refresh_token(database: Database, digest: str) -> RefreshToken | None:
+    """Return the refresh token of that digest, whichever tenant's, spent ones too."""
+    async with read_all(database) as session:
+        row = await session.row(REFRESH_TOKENS, REFRESH_TOKENS.c.digest == digest)
+    if row is None:
+        return None
+    return RefreshToken(
+        digest=row["digest"],
+        tenant=TenantId(row["tenant_id"]),
+        subject=SubjectId(row["subject_id"]),
+        family=row["family"],
+        scope=frozenset(map(Permission, row["scope"])),
+        expires_at=row["expires_at"],
+        is_spent=row["spent_at"] is not None,
+    )
+
+
+async def spend_refresh_token(session: TenantSession, token: RefreshToken, now: datetime) -> bool:
+    """Mark a token as spent; return whether it was there and was not."""
+    is_unspent = (REFRESH_TOKENS.c.digest == token.digest, REFRESH_TOKENS.c.spent_at.is_(None))
+    return bool(await session.update(REFRESH_TOKENS, *is_unspent, spent_at=now))
+
+
+async def end_family(session: TenantSession, family: uuid.UUID, *, until: datetime) -> None:
+    """End a sign-in: its refresh tokens, and until then the access tokens that came from it."""
+    await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.family == family)
+    await revoke(session, family.hex, until=until)
+
+
+async def families(session: TenantSession, subject: uuid.UUID) -> frozenset[uuid.UUID]:
+    """Return the sign-ins of an account that have not been ended."""
+    rows = await session.rows(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
+    return frozenset(row["family"] for row in rows)
+
+
+async def revoke(session: TenantSession, token_id: str, *, until: datetime) -> None:
+    """Have an access token, or all of a family, be worth nothing; forgotten once they would have expired anyway."""
+    await session.insert_unless_there(REVOKED_TOKENS, id=token_id, until=until)
+    await session.bump(accounts.TOPIC)
+
+
+async def revoked(database: Database, now: datetime) -> frozenset[str]:
+    """Return the access tokens and families that are worth nothing, whichever tenant's."""
+    async with read_all(database) as session:
+        rows = await session.rows(REVOKED_TOKENS, REVOKED_TOKENS.c.until > now)
+    return frozenset(row["id"] for row in rows)
+
+
+async def drop_every(session: TenantSession) -> None:
+    """Delete every refresh token of the session's tenant."""
+    await session.delete(REFRESH_TOKENS)
+
+
+async def drop_expired(database: Database, now: datetime) -> None:
+    """Delete what is worth nothing by now, whichever tenant's."""
+    async with write_all(database) as session:
+        await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.expires_at < now)
+        await session.delete(REVOKED_TOKENS, REVOKED_TOKENS.c.until < now)
 
 
 async def rehash(database: Database, user: User, password_hash: str) -> None:

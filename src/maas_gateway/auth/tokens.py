@@ -55,12 +55,15 @@ class VerifiedToken:
         subject: who.
         scope: what was asked for; never more than the bindings gave then.
         expires_at: seconds since the epoch.
+        token_id: its `jti`; where it comes from a sign-in that can be refreshed, that family's identifier is
+            the part before a dot.
     """
 
     tenant: TenantId
     subject: SubjectId
     scope: frozenset[Permission]
     expires_at: int
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,17 @@ class Tokens:
         """What makes a token ours."""
         return self._rules
 
-    async def issue(self, tenant: TenantId, subject: SubjectId, *, client_id: str, scope: frozenset[Permission]) -> str:
-        """Return a signed access token for a subject that has proved who it is."""
+    async def issue(
+        self,
+        tenant: TenantId,
+        subject: SubjectId,
+        *,
+        client_id: str,
+        scope: frozenset[Permission],
+        family: UUID | None = None,
+    ) -> str:
+        """Return a signed access token for a subject that has proved who it is, perhaps within a family."""
+        token_id = secrets.token_urlsafe(16)
         signer = await self._keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)
         now = int(self._clock.unix_s())
         claims = {
@@ -117,7 +129,7 @@ class Tokens:
             "exp": now + self._rules.life_s,
             "nbf": now,
             "iat": now,
-            "jti": secrets.token_urlsafe(16),
+            "jti": token_id if family is None else f"{family.hex}.{token_id}",
             "client_id": client_id,
             "scope": " ".join(sorted(scope)),
             "tenant": str(tenant),
@@ -164,6 +176,7 @@ class Tokens:
                 subject=SubjectId(UUID(claims["sub"])),
                 scope=frozenset(Permission(text) for text in claims["scope"].split()),
                 expires_at=claims["exp"],
+                token_id=claims["jti"],
             )
         except ValueError as cause:
             raise TokenInvalid("the token's claims are not those of an access token") from cause

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from maas_gateway.accounts import store as accounts
 from maas_gateway.audit.event import AuditEvent
+from maas_gateway.auth import store as auth
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.operate import LongAct, Operate, Report
 from maas_gateway.database.engine import Database
@@ -173,6 +174,7 @@ class Erase:
             if model_id is None:
                 await registry.drop_publishing(session)
                 await accounts.drop_every(session)
+                await auth.drop_every(session)
         self._acting.announce(registry.TOPIC)
         self._acting.announce(accounts.TOPIC)
         return _artifacts(models)

@@ -1,4 +1,4 @@
-"""Clearing up what crashes left: blobs and wrapped keys that no version has.
+"""Clearing up: blobs and wrapped keys that crashes left and no version has, refresh tokens that have expired.
 
 Rules: only what is older than any upload can last is litter; the keys go first, so that litter is
 unreadable before it is gone.
@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from maas_gateway.auth import store as auth
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.registry import store
@@ -21,5 +22,6 @@ async def sweep(acting: Acting, artifacts: Artifacts) -> None:
     async with read_all(acting.database) as session:
         known = await store.known_artifacts(session)
     n_blobs = await artifacts.clear_litter(known, age_s=AGE_S, now=acting.clock.now())
+    await auth.drop_expired(acting.database, acting.clock.now())
     if n_blobs:
         structlog.get_logger().info("litter_cleared", blobs=n_blobs)

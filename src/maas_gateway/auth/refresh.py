@@ -1,0 +1,79 @@
+"""Refresh tokens: each is spent once and gives the next; whoever spends one twice ends its whole family.
+
+Rules: a token is `mgr_` and 256 random bits, of which the digest is stored; a family begins with a sign-in and
+ends a fixed time after it, however often it is refreshed; spent tokens are kept until then, so that a stolen one
+that is used after its owner's (or before it) is noticed; two at once count as such a theft.
+
+Source: RFC 6749 sections 1.5 and 6; RFC 9700 section 4.14.2 (rotation, reuse).
+"""
+
+import secrets
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from maas_gateway.auth import store
+from maas_gateway.auth.client_secrets import digest_of
+from maas_gateway.auth.refresh_token import RefreshToken
+from maas_gateway.clock import Clock
+from maas_gateway.database.engine import Database
+from maas_gateway.errors import TokenReused, Unauthenticated
+from maas_gateway.identifiers import SubjectId, TenantId
+from maas_gateway.permissions import Permission
+
+PREFIX: Final = "mgr_"
+_WRONG: Final = "the refresh token is unknown, spent or expired"
+
+
+class RefreshTokens:
+    """Every tenant's refresh tokens.
+
+    Args:
+        database: the main database.
+        clock: what time it is.
+        life_s: how long a family lives, in seconds.
+        access_life_s: how long an access token that comes from one can live, in seconds.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, life_s: int, access_life_s: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._life = timedelta(seconds=life_s)
+        self._access_life = timedelta(seconds=access_life_s)
+
+    async def begin(self, tenant: TenantId, subject: SubjectId, scope: frozenset[Permission]) -> tuple[str, uuid.UUID]:
+        """Begin a family; return its first token's text and its identifier."""
+        text = _new_text()
+        first = RefreshToken(digest_of(text), tenant, subject, uuid.uuid4(), scope, self._clock.now() + self._life)
+        async with self._database.write(tenant) as session:
+            await store.add_refresh_token(session, first)
+        return text, first.family
+
+    async def spend(self, text: str) -> tuple[RefreshToken, str]:
+        """Spend a token; return what it was, and the text of the next.
+
+        Raises:
+            Unauthenticated: there is no such token, or it has expired.
+            TokenReused: it was spent before; its family is ended now, and the access tokens that came from it.
+        """
+        if not text.startswith(PREFIX):
+            raise Unauthenticated(_WRONG)
+        found = await store.refresh_token(self._database, digest_of(text))
+        now = self._clock.now()
+        if found is None or found.expires_at <= now:
+            raise Unauthenticated(_WRONG)
+        next_text = _new_text()
+        async with self._database.write(found.tenant) as session:
+            is_first = await store.spend_refresh_token(session, found, now)
+            if is_first:
+                await store.add_refresh_token(session, replace(found, digest=digest_of(next_text), is_spent=False))
+            else:
+                await store.end_family(session, found.family, until=now + self._access_life)
+        if not is_first:
+            raise TokenReused(_WRONG, tenant=found.tenant, subject=found.subject)
+        return found, next_text
+
+
+def _new_text() -> str:
+    return f"{PREFIX}{secrets.token_urlsafe(32)}"
