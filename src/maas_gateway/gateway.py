@@ -38,6 +38,7 @@ from maas_gateway.controlplane.reseal import Reseal
 from maas_gateway.controlplane.resign import Resign
 from maas_gateway.controlplane.rotate import Rotate
 from maas_gateway.controlplane.schedule import Schedule
+from maas_gateway.controlplane.secrets import Secrets
 from maas_gateway.controlplane.sweep import sweep
 from maas_gateway.controlplane.tokens import ManageTokens
 from maas_gateway.controlplane.upload import Upload
@@ -83,6 +84,7 @@ class Gateway:
     upload: Upload
     promote: Promote
     api_keys: ManageAPIKeys
+    secrets: Secrets
     tokens: ManageTokens
     publishing: Publishing
     rotate: Rotate
@@ -134,6 +136,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
+            secrets=Secrets(acting, identity.passwords, access_life_s=identity.access_life_s),
             tokens=ManageTokens(acting, identity.tokens, identity.authenticator),
             publishing=Publishing(acting),
             rotate=rotate,
@@ -172,6 +175,7 @@ class _Identity:
     sign_in: SignIn
     authenticator: Authenticator
     passwords: Passwords
+    access_life_s: int
 
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
@@ -216,11 +220,11 @@ def _identity(ground: _Ground) -> _Identity:
     ground.changes.listen(keys.TOPIC, authenticator.doubt_keys)
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
-    refresh = RefreshTokens(
-        ground.acting.database, clock, life_s=settings.tokens.refresh_life_s, access_life_s=rules.life_s + rules.skew_s
-    )
+    access_life_s = rules.life_s + rules.skew_s
+    life_s = settings.tokens.refresh_life_s
+    refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
-    return _Identity(jwks, tokens, sign_in, authenticator, passwords)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords, access_life_s)
 
 
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:

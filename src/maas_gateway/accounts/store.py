@@ -139,10 +139,32 @@ async def replace_secret(session: TenantSession, subject: SubjectId, secret_dige
     await session.bump(TOPIC)
 
 
-async def replace_password(session: TenantSession, subject: SubjectId, password_hash: str) -> None:
+async def replace_password(session: TenantSession, subject: uuid.UUID, password_hash: str) -> None:
     """Replace a user's password."""
     await session.update(USERS, USERS.c.id == subject, password_hash=password_hash)
     await session.bump(TOPIC)
+
+
+async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
+    """Return how many enabled users besides that one have a role on the whole tenant."""
+    bound = await session.rows(ROLE_BINDINGS, ROLE_BINDINGS.c.role == role, ROLE_BINDINGS.c.model == "")
+    others = {row["subject_id"] for row in bound} - {subject}
+    return await session.count(USERS, USERS.c.id.in_(others), USERS.c.is_enabled)
+
+
+async def drop_account(session: TenantSession, subject: uuid.UUID) -> None:
+    """Delete a user or service account, its bindings and its API keys."""
+    await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.subject_id == subject)
+    await session.delete(API_KEYS, API_KEYS.c.subject_id == subject)
+    for table in (USERS, SERVICE_ACCOUNTS):
+        await session.delete(table, table.c.id == subject)
+    await session.bump(TOPIC)
+
+
+async def binding(session: TenantSession, binding_id: uuid.UUID) -> RoleBinding | None:
+    """Return the role binding of that identifier."""
+    row = await session.row(ROLE_BINDINGS, ROLE_BINDINGS.c.id == binding_id)
+    return None if row is None else _binding(row)
 
 
 async def enable_service_account(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:

@@ -15,6 +15,8 @@ from maas_gateway.admin.schemas import (
     NewAccountAnswer,
     NewBinding,
     NewName,
+    NewPasswordAnswer,
+    PasswordChange,
 )
 from maas_gateway.web.bodies import body_schema, read_body
 
@@ -38,6 +40,33 @@ async def add_user(request: Request, response: Response, gateway: Gate, caller: 
     return NewAccountAnswer(**AccountAnswer.of(user).model_dump(), password=password)
 
 
+@router.get("/users/{subject}")
+async def get_user(gateway: Gate, caller: Caller, subject: Subject) -> AccountAnswer:
+    """Describe a user."""
+    return AccountAnswer.of(await gateway.credentials.user(caller, subject))
+
+
+@router.delete("/users/{subject}", status_code=204)
+async def remove_user(gateway: Gate, caller: Caller, subject: Subject) -> None:
+    """Delete a user with its roles and API keys; its tokens are worth nothing at once."""
+    await gateway.credentials.remove_user(caller, subject)
+
+
+@router.post("/users/{subject}:reset-password")
+async def reset_password(gateway: Gate, caller: Caller, subject: Subject) -> NewPasswordAnswer:
+    """Give a user a new password, told this once; whoever is signed in as that user is so no more."""
+    return NewPasswordAnswer(password=await gateway.secrets.reset_password(caller, subject))
+
+
+@router.post(
+    "/password", status_code=204, openapi_extra=body_schema(PasswordChange, {"current": "…", "new": "at least twelve"})
+)
+async def change_password(request: Request, gateway: Gate, caller: Caller) -> None:
+    """Change your own password; every sign-in of yours ends, this one too."""
+    change = await read_body(request, PasswordChange)
+    await gateway.secrets.change_password(caller, current=change.current, new=change.new)
+
+
 @router.patch("/users/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))
 async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: Subject) -> None:
     """Enable or disable a user; a disabled one's tokens are worth nothing at once."""
@@ -58,6 +87,25 @@ async def add_service_account(request: Request, response: Response, gateway: Gat
     name = (await read_body(request, NewName)).name
     account, secret = await gateway.credentials.add_service_account(caller, name)
     response.headers["Location"] = f"/admin/v1/service-accounts/{account.subject}"
+    return NewAccountAnswer(**AccountAnswer.of(account).model_dump(), client_secret=secret)
+
+
+@router.get("/service-accounts/{subject}")
+async def get_service_account(gateway: Gate, caller: Caller, subject: Subject) -> AccountAnswer:
+    """Describe a service account."""
+    return AccountAnswer.of(await gateway.credentials.service_account(caller, subject))
+
+
+@router.delete("/service-accounts/{subject}", status_code=204)
+async def remove_service_account(gateway: Gate, caller: Caller, subject: Subject) -> None:
+    """Delete a service account with its roles and API keys; its tokens are worth nothing at once."""
+    await gateway.credentials.remove_service_account(caller, subject)
+
+
+@router.post("/service-accounts/{subject}:rotate")
+async def rotate_service_account(gateway: Gate, caller: Caller, subject: Subject) -> NewAccountAnswer:
+    """Give a service account a new secret, told this once; the old one is worth nothing at once."""
+    account, secret = await gateway.secrets.rotate_secret(caller, subject)
     return NewAccountAnswer(**AccountAnswer.of(account).model_dump(), client_secret=secret)
 
 

@@ -23,6 +23,7 @@ OWNER: Final[Example] = {"username": "owner@acme", "password": "(told this once)
 ONBOARDED: Final[Example] = {**TENANT, "owner": OWNER}
 TENANTS: Final[Example] = {"tenants": [TENANT]}
 
+NEW_PASSWORD: Final[Example] = {"password": "(told this once)"}
 ACCOUNT: Final[Example] = {
     "id": _SUBJECT,
     "name": "ci",

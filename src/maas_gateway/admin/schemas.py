@@ -44,6 +44,13 @@ class Enabling(_Taken):
     enabled: bool
 
 
+class PasswordChange(_Taken):
+    """A password to change."""
+
+    current: str = Field(description="The password that it is.", max_length=4096)
+    new: str = Field(description="12 to 1,024 bytes of UTF-8.", max_length=4096)
+
+
 class NewBinding(_Taken):
     """A role to bind."""
 
@@ -99,6 +106,14 @@ class TenantsAnswer(BaseModel):
     model_config = _like(examples.TENANTS)
 
     tenants: list[TenantAnswer]
+
+
+class NewPasswordAnswer(BaseModel):
+    """A password that is told this once."""
+
+    model_config = _like(examples.NEW_PASSWORD)
+
+    password: str
 
 
 class AccountAnswer(BaseModel):

@@ -134,6 +134,11 @@ async def end_family(session: TenantSession, family: uuid.UUID, *, until: dateti
     await revoke(session, family.hex, until=until)
 
 
+async def drop_refresh_tokens(session: TenantSession, subject: uuid.UUID) -> None:
+    """Delete every refresh token of an account that is being deleted."""
+    await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
+
+
 async def families(session: TenantSession, subject: uuid.UUID) -> frozenset[uuid.UUID]:
     """Return the sign-ins of an account that have not been ended."""
     rows = await session.rows(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)

@@ -2,7 +2,7 @@
 
 Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role
 that permits more than the binder's own permissions; what is named and is not there, or is another
-tenant's, is not found.
+tenant's, is not found; a tenant keeps an owner who can act.
 """
 
 import uuid
@@ -11,14 +11,16 @@ from maas_gateway.accounts import store
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
+from maas_gateway.auth import store as auth
 from maas_gateway.auth.client_secrets import digest_of, new_client_id, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 from maas_gateway.identifiers import SubjectId, check_model_name, check_username, new_id
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_thing
-from maas_gateway.policy.roles import ROLES, may_be_bound
+from maas_gateway.policy.roles import OWNER, ROLES, may_be_bound
 from maas_gateway.principal import Principal
 
 
@@ -38,6 +40,40 @@ class Credentials:
         authorize(principal, Permission.USER_READ)
         async with self._acting.database.read(principal.tenant) as session:
             return await store.users(session)
+
+    async def user(self, principal: Principal, subject: uuid.UUID) -> User:
+        """Return one user.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+        """
+        absent = NotFound(f"user '{subject}' not found")
+        authorize_thing(principal, Permission.USER_READ, principal.tenant, absent=absent)
+        async with self._acting.database.read(principal.tenant) as session:
+            found = await store.subject(session, subject)
+        if not isinstance(found, User):
+            raise absent
+        return found
+
+    async def remove_user(self, principal: Principal, subject: uuid.UUID) -> None:
+        """Delete a user with its bindings and API keys; its tokens are worth nothing at once.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+            Conflict: it is the last owner.
+        """
+        absent = NotFound(f"user '{subject}' not found")
+        authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            user = await store.subject(session, subject)
+            if not isinstance(user, User):
+                raise absent
+            await _keep_an_owner(session, subject)
+            await store.drop_account(session, subject)
+            await auth.drop_refresh_tokens(session, subject)
+            await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
+        self._acting.announce(store.TOPIC)
 
     async def add_user(self, principal: Principal, name: str) -> tuple[User, str]:
         """Make a user; return it and the password that is told once.
@@ -74,6 +110,8 @@ class Credentials:
         async with self._acting.database.write(principal.tenant) as session:
             if not await store.enable_user(session, subject, is_enabled=is_enabled):
                 raise absent
+            if not is_enabled:
+                await _keep_an_owner(session, subject)
             kind = "user.enabled" if is_enabled else "user.disabled"
             await self._acting.record(session, principal, kind, f"user {subject}")
         self._acting.announce(store.TOPIC)
@@ -87,6 +125,38 @@ class Credentials:
         authorize(principal, Permission.SERVICE_ACCOUNT_READ)
         async with self._acting.database.read(principal.tenant) as session:
             return await store.service_accounts(session)
+
+    async def service_account(self, principal: Principal, subject: uuid.UUID) -> ServiceAccount:
+        """Return one service account.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+        """
+        absent = NotFound(f"service account '{subject}' not found")
+        authorize_thing(principal, Permission.SERVICE_ACCOUNT_READ, principal.tenant, absent=absent)
+        async with self._acting.database.read(principal.tenant) as session:
+            found = await store.subject(session, subject)
+        if not isinstance(found, ServiceAccount):
+            raise absent
+        return found
+
+    async def remove_service_account(self, principal: Principal, subject: uuid.UUID) -> None:
+        """Delete a service account with its bindings and API keys; its tokens are worth nothing at once.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"service account '{subject}' not found")
+        authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            account = await store.subject(session, subject)
+            if not isinstance(account, ServiceAccount):
+                raise absent
+            await store.drop_account(session, subject)
+            thing = f"service account {subject}"
+            await self._acting.record(session, principal, "service-account.removed", thing, name=account.name)
+        self._acting.announce(store.TOPIC)
 
     async def add_service_account(self, principal: Principal, name: str) -> tuple[ServiceAccount, str]:
         """Make a service account; return it and the secret that is told once.
@@ -180,7 +250,18 @@ class Credentials:
         absent = NotFound(f"role binding '{binding_id}' not found")
         authorize_thing(principal, Permission.BINDING_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            if not await store.unbind(session, binding_id):
+            bound = await store.binding(session, binding_id)
+            if bound is None:
                 raise absent
+            if bound.role == OWNER:
+                await _keep_an_owner(session, bound.subject)
+            await store.unbind(session, binding_id)
             await self._acting.record(session, principal, "role.unbound", f"role binding {binding_id}")
         self._acting.announce(store.TOPIC)
+
+
+async def _keep_an_owner(session: TenantSession, subject: uuid.UUID) -> None:
+    """Refuse to take away the last enabled owner: nobody could let anybody in any more."""
+    is_owner = any(binding.role == OWNER for binding in await store.bindings(session, subject))
+    if is_owner and not await store.n_other_owners(session, subject, OWNER):
+        raise Conflict("this is the tenant's last owner; give another user the role owner first")

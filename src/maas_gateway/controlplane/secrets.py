@@ -1,0 +1,99 @@
+"""New secrets for accounts that are there: a user's password, a service account's secret.
+
+Rules: whoever changes the own password proves the old one; whoever resets another's gets one that is told
+once; either ends every sign-in of that user, everywhere. Only a service account's secret is rotated by others.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from maas_gateway.accounts import store
+from maas_gateway.accounts.service_account import ServiceAccount
+from maas_gateway.accounts.user import User
+from maas_gateway.auth import store as auth
+from maas_gateway.auth.client_secrets import digest_of, new_password, new_secret
+from maas_gateway.auth.passwords import Passwords
+from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.sessions import TenantSession
+from maas_gateway.errors import InvalidRequest, NotFound
+from maas_gateway.permissions import Permission
+from maas_gateway.policy.authorize import authorize_thing
+from maas_gateway.principal import Principal
+
+
+class Secrets:
+    """The acts on secrets in the caller's own tenant.
+
+    Args:
+        acting: what every act needs.
+        passwords: hashes and checks.
+        access_life_s: how long an access token can live, clock skew included, in seconds.
+    """
+
+    def __init__(self, acting: Acting, passwords: Passwords, *, access_life_s: int) -> None:
+        self._acting = acting
+        self._passwords = passwords
+        self._access_life = timedelta(seconds=access_life_s)
+
+    async def change_password(self, principal: Principal, *, current: str, new: str) -> None:
+        """Change the caller's own password.
+
+        Raises:
+            InvalidRequest: the caller is no user, the current password is wrong, or the new one is too short or long.
+            Overloaded: too many sign-ins are being checked.
+        """
+        async with self._acting.database.read(principal.tenant) as session:
+            user = await store.subject(session, principal.subject)
+        is_right, _ = await self._passwords.check(current, user.password_hash if isinstance(user, User) else None)
+        if not is_right:
+            raise InvalidRequest("current: this is not your password")
+        await self._replace(principal, principal.subject, await self._passwords.hash(new), "password.changed")
+
+    async def reset_password(self, principal: Principal, subject: UUID) -> str:
+        """Give a user a password of ours; return it, which is told once.
+
+        Raises:
+            NotFound: there is no user of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"user '{subject}' not found")
+        authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.read(principal.tenant) as session:
+            if not isinstance(await store.subject(session, subject), User):
+                raise absent
+        password = new_password()
+        await self._replace(principal, subject, await self._passwords.hash(password), "password.reset")
+        return password
+
+    async def rotate_secret(self, principal: Principal, subject: UUID) -> tuple[ServiceAccount, str]:
+        """Give a service account a new secret; return it, which is told once. The old one is worth nothing at once.
+
+        Raises:
+            NotFound: there is no service account of that id in the tenant for this caller.
+            PermissionDenied: the caller may not.
+        """
+        absent = NotFound(f"service account '{subject}' not found")
+        authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
+        secret = new_secret()
+        async with self._acting.database.write(principal.tenant) as session:
+            account = await store.subject(session, subject)
+            if not isinstance(account, ServiceAccount):
+                raise absent
+            await store.replace_secret(session, account.subject, digest_of(secret))
+            await self._acting.record(session, principal, "secret.rotated", f"service account {subject}")
+        self._acting.announce(store.TOPIC)
+        return account, secret
+
+    async def _replace(self, principal: Principal, subject: UUID, password_hash: str, kind: str) -> None:
+        async with self._acting.database.write(principal.tenant) as session:
+            await store.replace_password(session, subject, password_hash)
+            await end_sign_ins(session, subject, self._acting, self._access_life)
+            await self._acting.record(session, principal, kind, f"user {subject}")
+        self._acting.announce(store.TOPIC)
+
+
+async def end_sign_ins(session: TenantSession, subject: UUID, acting: Acting, access_life: timedelta) -> None:
+    """End every sign-in of a user, with the access tokens that came from it."""
+    until = acting.clock.now() + access_life
+    for family in await auth.families(session, subject):
+        await auth.end_family(session, family, until=until)
