@@ -9,6 +9,8 @@ PORT ?= 8080
 WORKERS ?= 1
 # Half of the cores for tests leaves room for the children that they start.
 TEST_WORKERS ?= 2
+# `make check test` runs every test once: what check has run, test leaves out.
+AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
 .DEFAULT_GOAL := help
 .PHONY: help serve check format lint types contracts unit test test-slow bench lock clean
@@ -42,7 +44,7 @@ unit: $(VENV)/.development # on SQLite, the quick ones; `make test` runs all, on
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh
 	@sh tests/install_softhsm.sh
-	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow" $(AFTER_CHECK)
 
 test-slow: $(VENV)/.development ## What takes longer.
 	@$(BIN)/python -m pytest -q -m slow

@@ -21,12 +21,29 @@ from builders.logs import Lines
 from builders.models import DemoModel, demo_model
 from services import PostgresServer
 
+OF_TEST_ONLY = ("browser", "postgres", "services", "thorough")
+"""Markers of unit tests that `make check` leaves to `make test`."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs PostgreSQL and nothing else; `database_url` marks its own half."""
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the Makefile says when one call of make has run `check` just before."""
+    parser.addoption("--after-check", action="store_true", help="leave out what `make check` has run just before")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs PostgreSQL and nothing else (`database_url` marks its own half); leave out what has been run."""
     for item in items:
         if "postgres_url" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgres)
+    if config.getoption("--after-check"):
+        again = [item for item in items if not _is_of_check(item)]
+        config.hook.pytest_deselected(items=[item for item in items if _is_of_check(item)])
+        items[:] = again
+
+
+def _is_of_check(item: pytest.Item) -> bool:
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    return room in {"unit", "structure"} and not any(item.get_closest_marker(name) for name in OF_TEST_ONLY)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def _in_background(call: Callable[[], Any]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-@pytest.mark.parametrize("moment", [0.3, 2.0, "the first blob", "the last blob"], ids=str)
+@pytest.mark.parametrize("moment", [_slow(0.3), _slow(2.0), "the first blob", "the last blob"], ids=str)
 def test_an_upload_that_was_killed_is_whole_or_never_was(tmp_path: Path, demo: DemoModel, moment: float | str) -> None:
     async def nothing(_world: World) -> None:
         return
@@ -136,7 +136,7 @@ def test_a_rotation_that_was_killed_is_taken_up_and_finished(
         assert again.status_code in {200, 409}, again.text  # 409 while the taken-up one is being closed
 
 
-@pytest.mark.parametrize("after_s", [_slow(0.02), 0.06, 0.2])
+@pytest.mark.parametrize("after_s", [_slow(0.02), 0.06, _slow(0.2)])
 def test_a_resealing_that_was_killed_is_taken_up_and_serves_all_the_while(
     tmp_path: Path, demo: DemoModel, after_s: float
 ) -> None:
@@ -175,7 +175,7 @@ def test_a_resealing_that_was_killed_is_taken_up_and_serves_all_the_while(
         assert not before & _named_blobs(place.data_dir)
 
 
-@pytest.mark.parametrize("after_s", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("after_s", [_slow(0.01), 0.05, _slow(0.2)])
 def test_an_erasure_that_was_killed_is_ended_by_the_next_start(tmp_path: Path, demo: DemoModel, after_s: float) -> None:
     async def prepare(world: World) -> None:
         for name in ("bc", "kept"):
