@@ -15,6 +15,7 @@ from maas_gateway.database.unscoped import read_all
 from maas_gateway.errors import GatewayError, Misconfigured
 from maas_gateway.holders import configured_holders
 from maas_gateway.identifiers import PLATFORM
+from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.adoption import adopt
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.file import FileHolder
@@ -72,9 +73,10 @@ async def _ensure_rings(main: Database, keyring: Keyring) -> None:
     """Give the platform and every tenant that is not erased the rings of this version."""
     async with read_all(main) as session:
         found = await tenants.every(session)
+    there = await keys.rings(keyring.database)
     for owner in [PLATFORM, *(tenant.tenant_id for tenant in found if tenant.state is not TenantState.ERASED)]:
         for purpose in Purpose:
-            if purpose is not Purpose.ROOT and purpose.has_ring(owner):
+            if purpose is not Purpose.ROOT and purpose.has_ring(owner) and (owner, purpose.value) not in there:
                 await keyring.ensure(owner, purpose)
 
 

@@ -50,6 +50,7 @@ from maas_gateway.database.engine import Database
 from maas_gateway.database.lines import FORMAT, Written, check_lines, counted_lines
 from maas_gateway.database.migrations import is_current
 from maas_gateway.errors import CiphertextRejected, IntegrityFailure, Misconfigured
+from maas_gateway.files import sync_directory
 from maas_gateway.holders import root_key
 from maas_gateway.keyring.store import data_keys_before
 from maas_gateway.place import open_databases
@@ -135,13 +136,13 @@ def _back_up(settings: Settings, to: Path, parts: Sequence[str]) -> frozenset[st
         numbers = {"rows": written.n_rows, "bytes": written.n_bytes, "sha256": written.sha256}
         manifest[part] = {"file": FILES[part], "schema": written.head.get("revision"), **numbers}
         typer.echo(f"{part}: {counted(part, written)} in {to / part}")
-        _sync(to / part)
+        sync_directory(to / part)
     descriptor = os.open(to / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor has no path
         json.dump({"format": FORMAT, "program": __version__, "at": at.isoformat(), "parts": manifest}, file, indent=2)
         file.flush()
         os.fsync(descriptor)
-    _sync(to)
+    sync_directory(to)
     return lacking
 
 
@@ -269,11 +270,3 @@ def _make_fresh(folder: Path) -> None:
         raise FileExistsError(
             errno.EEXIST, "a backup goes into a directory of its own, and this one is not empty", folder
         )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

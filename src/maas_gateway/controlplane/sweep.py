@@ -1,4 +1,5 @@
-"""Clearing up: blobs and wrapped keys that crashes left and no version has, refresh tokens that have expired.
+"""Clearing up: blobs and wrapped keys that crashes left and no version has, refresh tokens that have
+expired, workers that died.
 
 Rules: only what is older than any upload can last is litter; the keys go first, so that litter is
 unreadable before it is gone.
@@ -13,6 +14,7 @@ from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts
+from maas_gateway.workers import store as workers
 
 AGE_S: Final = 6 * 3_600.0
 
@@ -23,5 +25,6 @@ async def sweep(acting: Acting, artifacts: Artifacts) -> None:
         known = await store.known_artifacts(session)
     n_blobs = await artifacts.clear_litter(known, age_s=AGE_S, now=acting.clock.now())
     await auth.drop_expired(acting.database, acting.clock.now())
+    await workers.clear(acting.database, acting.clock.now())
     if n_blobs:
         structlog.get_logger().info("litter_cleared", blobs=n_blobs)

@@ -47,7 +47,7 @@ class DataKeys:
                 context=context,
             )
             async with self._keyring.database.write(tenant) as session:
-                if await self._keyring.is_primary(session, Purpose.ARTIFACTS, version):
+                if await store.is_primary(session, Purpose.ARTIFACTS, version):
                     await store.add_data_key(session, wrapped, self._keyring.clock.now())
                     return
             self._keyring.forget()  # another process has rotated the ring; look again

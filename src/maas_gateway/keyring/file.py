@@ -19,7 +19,6 @@ import fcntl
 import json
 import os
 import secrets
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from maas_gateway.clock import Clock
 from maas_gateway.crypto.aead import open_sealed, seal
 from maas_gateway.crypto.key_material import KeyMaterial
 from maas_gateway.errors import CiphertextRejected, KeyHolderUnavailable, Misconfigured
+from maas_gateway.files import read_private, sync_directory
 from maas_gateway.keyring.holder import Reference
 
 NAME: Final = "name"
@@ -38,7 +38,6 @@ NAME: Final = "name"
 _FORMAT: Final = 2
 _FORMAT_WITH_RING: Final = 1
 _RETRY_S: Final = 5.0
-_READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +154,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & _READABLE_BY_OTHERS:
-                raise Misconfigured(f"the root-key file {path} can be read by others; run: chmod 600 {path}")
-            content = file.read()
-    except OSError as cause:
-        raise Misconfigured(f"the root-key file {path} cannot be read: {cause.strerror}") from cause
+    content = read_private(path, called="root-key file")
     try:
         document = json.loads(content)
     except ValueError:
@@ -202,8 +195,4 @@ def _write(path: Path, keyset: _Keyset) -> None:
         file.flush()
         os.fsync(descriptor)
     beside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)

@@ -20,7 +20,7 @@ from maas_gateway.crypto.aead import frame
 from maas_gateway.crypto.key_material import KeyMaterial
 from maas_gateway.crypto.signatures import ES256Signer, Signer
 from maas_gateway.database.engine import Database
-from maas_gateway.database.sessions import TenantSession, UnscopedSession
+from maas_gateway.database.sessions import UnscopedSession
 from maas_gateway.errors import CiphertextRejected, Conflict, KeyNotFound
 from maas_gateway.identifiers import PLATFORM, TenantId
 from maas_gateway.keyring import store
@@ -124,7 +124,7 @@ class Keyring:
         return await self._opened.find((tenant, purpose, version), partial(self._unwrap, stored))
 
     async def primary(self, tenant: TenantId, purpose: Purpose) -> tuple[int, KeyMaterial]:
-        """Return the primary's number and bytes; `is_primary` tells whether it still is.
+        """Return the primary's number and bytes; `store.is_primary` tells whether it still is.
 
         Raises:
             KeyNotFound: the ring has no primary.
@@ -136,11 +136,6 @@ class Keyring:
         if number is None:
             raise KeyNotFound(f"keyring '{purpose}' has no primary; run: maas-gateway init")
         return number, await self.key(tenant, purpose, number)
-
-    async def is_primary(self, session: TenantSession, purpose: Purpose, version: int) -> bool:
-        """Tell whether a version is the ring's primary, and keep it so until this transaction ends."""
-        ring = await store.ring(session, purpose, for_update=True)
-        return any(s.version.version == version and s.version.state is KeyState.PRIMARY for s in ring)
 
     async def add_version(self, tenant: TenantId, purpose: Purpose, *, holder: str | None = None) -> int:
         """Make a new version, pending and visible, unless one is; return its number.

@@ -10,9 +10,7 @@ Rules:
 
 import asyncio
 import base64
-import os
 import re
-import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from maas_gateway.crypto.digests import sha256
 from maas_gateway.crypto.key_material import KeyMaterial
 from maas_gateway.crypto.passphrases import derive_key
 from maas_gateway.errors import CiphertextRejected, KeyHolderUnavailable, Misconfigured
+from maas_gateway.files import read_private
 from maas_gateway.keyring.breaker import RETRY_S
 from maas_gateway.keyring.holder import Reference
 
@@ -49,7 +48,6 @@ _MAX_COST: Final = 1 << 23
 
 _MIN_CHARACTERS: Final = 16
 _MAX_CACHED: Final = 256
-_READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _NUMBER: Final = re.compile("[1-9][0-9]{0,7}")
 
 
@@ -218,13 +216,9 @@ def _number(text: str) -> int:
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
+    content = read_private(path, called="passphrase file")
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & _READABLE_BY_OTHERS:
-                raise Misconfigured(f"the passphrase file {path} can be read by others; run: chmod 600 {path}")
-            lines = [line.strip(" \t\r") for line in file.read().decode().split("\n")]
-    except OSError as cause:
-        raise Misconfigured(f"the passphrase file {path} cannot be read: {cause.strerror}") from cause
+        lines = [line.strip(" \t\r") for line in content.decode().split("\n")]
     except UnicodeDecodeError:
         # The cause is not chained: it holds the file's bytes.
         raise Misconfigured(f"the passphrase file {path} is no UTF-8 text") from None

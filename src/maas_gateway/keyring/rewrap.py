@@ -56,7 +56,7 @@ async def _data_keys(keyring: Keyring, tenant: TenantId, purpose: Purpose) -> As
         is_primary = True
         while is_primary:
             async with keyring.database.write(tenant) as session:
-                is_primary = await keyring.is_primary(session, purpose, primary)
+                is_primary = await store.is_primary(session, purpose, primary)
                 if not is_primary:
                     break
                 batch = await store.data_keys_under(session, purpose, keys.keys() - {primary}, limit=_BATCH)

@@ -78,8 +78,7 @@ class RootRing:
 
     async def is_primary(self, session: UnscopedSession, number: int) -> bool:
         """Tell whether a version is the primary, and keep it so until this transaction ends."""
-        ring = await store.ring(session.within(PLATFORM), Purpose.ROOT, for_update=True)
-        return any(s.version.version == number and s.version.state is KeyState.PRIMARY for s in ring)
+        return await store.is_primary(session.within(PLATFORM), Purpose.ROOT, number)
 
     async def new_version(self, number: int, state: KeyState, *, holder: str | None = None) -> StoredKey:
         """Make a root key at a holder, and the row that will say so.

@@ -75,6 +75,19 @@ async def ring(session: TenantSession, purpose: Purpose, *, for_update: bool = F
     return tuple(_stored(row) for row in rows)
 
 
+async def is_primary(session: TenantSession, purpose: Purpose, version: int) -> bool:
+    """Tell whether a version is its ring's primary, and keep it so until this transaction ends."""
+    found = await ring(session, purpose, for_update=True)
+    return any(s.version.version == version and s.version.state is KeyState.PRIMARY for s in found)
+
+
+async def rings(database: Database) -> frozenset[tuple[TenantId, str]]:
+    """Return which owner has a ring of which purpose."""
+    async with read_all(database) as session:
+        rows = await session.rows(KEY_VERSIONS)
+    return frozenset((TenantId(row["tenant_id"]), row["purpose"]) for row in rows)
+
+
 async def add(session: TenantSession, stored: StoredKey) -> None:
     """Write a new key version."""
     version = stored.version

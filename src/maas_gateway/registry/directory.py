@@ -15,6 +15,7 @@ from pathlib import Path
 
 from maas_gateway.crypto.chunked import ByteSource
 from maas_gateway.errors import CiphertextRejected
+from maas_gateway.files import sync_directory
 
 _NAME = re.compile(r"[0-9a-f-]{8,64}", re.ASCII)
 _UNFINISHED = ".new"
@@ -50,7 +51,7 @@ class DirectoryBlobs:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_directory(path.parent)
         return size
 
     @contextmanager
@@ -92,11 +93,3 @@ def _write_all(descriptor: int, chunk: bytes) -> int:
     while written < len(view):
         written += os.write(descriptor, view[written:])
     return written
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
