@@ -136,8 +136,8 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
-            secrets=Secrets(acting, identity.passwords, access_life_s=identity.access_life_s),
-            tokens=ManageTokens(acting, identity.tokens, identity.authenticator),
+            secrets=Secrets(acting, identity.passwords, identity.refresh),
+            tokens=ManageTokens(acting, identity.tokens, identity.refresh, identity.authenticator),
             publishing=Publishing(acting),
             rotate=rotate,
             operate=operate,
@@ -175,7 +175,7 @@ class _Identity:
     sign_in: SignIn
     authenticator: Authenticator
     passwords: Passwords
-    access_life_s: int
+    refresh: RefreshTokens
 
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
@@ -224,7 +224,7 @@ def _identity(ground: _Ground) -> _Identity:
     life_s = settings.tokens.refresh_life_s
     refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
-    return _Identity(jwks, tokens, sign_in, authenticator, passwords, access_life_s)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh)
 
 
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:

@@ -146,8 +146,9 @@ async def replace_password(session: TenantSession, subject: uuid.UUID, password_
 
 
 async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
-    """Return how many enabled users besides that one have a role on the whole tenant."""
-    bound = await session.rows(ROLE_BINDINGS, ROLE_BINDINGS.c.role == role, ROLE_BINDINGS.c.model == "")
+    """Return how many enabled users besides that one have a role on the whole tenant; nobody loses it meanwhile."""
+    on_tenant = (ROLE_BINDINGS.c.role == role, ROLE_BINDINGS.c.model == "")
+    bound = await session.rows(ROLE_BINDINGS, *on_tenant, order_by=[ROLE_BINDINGS.c.id], for_update=True)
     others = {row["subject_id"] for row in bound} - {subject}
     return await session.count(USERS, USERS.c.id.in_(others), USERS.c.is_enabled)
 
@@ -210,13 +211,21 @@ async def bindings(session: TenantSession, subject: uuid.UUID | None = None) -> 
     return tuple(_binding(row) for row in rows)
 
 
+async def user(session: TenantSession, subject: uuid.UUID) -> User | None:
+    """Return the tenant's user of that identifier."""
+    row = await session.row(USERS, USERS.c.id == subject)
+    return None if row is None else _user(row)
+
+
+async def service_account(session: TenantSession, subject: uuid.UUID) -> ServiceAccount | None:
+    """Return the tenant's service account of that identifier."""
+    row = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject)
+    return None if row is None else _service_account(row)
+
+
 async def subject(session: TenantSession, subject: uuid.UUID) -> User | ServiceAccount | None:
     """Return the tenant's user or service account of that identifier."""
-    user = await session.row(USERS, USERS.c.id == subject)
-    if user is not None:
-        return _user(user)
-    account = await session.row(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject)
-    return None if account is None else _service_account(account)
+    return await user(session, subject) or await service_account(session, subject)
 
 
 async def add_api_key(session: TenantSession, key: APIKey) -> None:

@@ -2,19 +2,15 @@
 
 import uuid
 from datetime import datetime
-from typing import Self, cast
+from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.admin import examples
+from maas_gateway.admin.examples import like
+from maas_gateway.controlplane.api_keys import MAX_GRACE
 from maas_gateway.permissions import Permission
-
-_MAX_GRACE_S = 30 * 86_400
-
-
-def _like(example: examples.Example) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
 
 
 class NewAPIKey(BaseModel):
@@ -57,13 +53,15 @@ class APIKeyRotation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    grace_s: int = Field(default=0, description="How many seconds the old secret counts too.", ge=0, le=_MAX_GRACE_S)
+    grace_s: int = Field(
+        default=0, description="How many seconds the old secret counts too.", ge=0, le=round(MAX_GRACE.total_seconds())
+    )
 
 
 class APIKeyAnswer(BaseModel):
     """An API key, without its secret."""
 
-    model_config = _like(examples.API_KEY)
+    model_config = like(examples.API_KEY)
 
     id: str
     name: str
@@ -92,7 +90,7 @@ class APIKeyAnswer(BaseModel):
 class NewAPIKeyAnswer(APIKeyAnswer):
     """An API key and its text, which is told this once."""
 
-    model_config = _like(examples.NEW_API_KEY)
+    model_config = like(examples.NEW_API_KEY)
 
     api_key: str
 
@@ -100,6 +98,6 @@ class NewAPIKeyAnswer(APIKeyAnswer):
 class APIKeysAnswer(BaseModel):
     """API keys."""
 
-    model_config = _like(examples.API_KEYS)
+    model_config = like(examples.API_KEYS)
 
     api_keys: list[APIKeyAnswer]

@@ -4,7 +4,9 @@ Rules: no member is null, because the framework drops those from the document. T
 read only: whoever needs to change one copies it.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
+
+from pydantic import ConfigDict, JsonValue
 
 Example: TypeAlias = dict[str, object]
 
@@ -12,6 +14,12 @@ _AT: Final = "2026-01-05T09:30:00Z"
 _SUBJECT: Final = "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11"
 _KID: Final = "AMLLhwtD6uPTp6wTBp7Y46N173UynqAOUadgGx-7EJM"
 _DIGEST: Final = "1d85653dd32547c55cfc1a6a857cf4bff08f3fa2564e70a3ab40dde343cb19bd"
+
+
+def like(example: Example) -> ConfigDict:
+    """Return the configuration that gives a body's schema its example."""
+    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
+
 
 TENANT: Final[Example] = {
     "id": "ce0cd86e-c78e-486f-a6ff-629471855fa9",

@@ -49,7 +49,7 @@ async def rotate(
     Answers the operation: finished if it was short, else running; follow it at /admin/v1/operations/{id}.
     """
     operation = await gateway.rotate.rotate(caller, purpose, is_dry_run=dry_run, holder=holder)
-    return OperationAnswer.model_validate(operation.to_json())
+    return OperationAnswer.of(operation)
 
 
 @router.post("/keyrings/{purpose}:reseal")
@@ -64,7 +64,7 @@ async def reseal(
     For a data key that may have leaked; a rotation changes only what wraps data keys.
     """
     operation = await gateway.reseal.reseal(caller, purpose, is_dry_run=dry_run)
-    return OperationAnswer.model_validate(operation.to_json())
+    return OperationAnswer.of(operation)
 
 
 @router.post("/keyrings/{purpose}/versions/{version}:retire")
@@ -82,10 +82,10 @@ async def destroy(gateway: Gate, caller: Caller, purpose: PurposeName, version: 
 @router.get("/operations/{operation_id}")
 async def get_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Tell how far a long act is."""
-    return OperationAnswer.model_validate((await gateway.browse.operation(caller, operation_id)).to_json())
+    return OperationAnswer.of(await gateway.browse.operation(caller, operation_id))
 
 
 @router.post("/operations/{operation_id}:cancel")
 async def cancel_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Have a long act stop at its next step; what it has done stays, and beginning it again goes on from there."""
-    return OperationAnswer.model_validate((await gateway.operate.cancel(caller, operation_id)).to_json())
+    return OperationAnswer.of(await gateway.operate.cancel(caller, operation_id))

@@ -239,4 +239,4 @@ async def erase_model(gateway: Gate, caller: Caller, response: Response, name: N
     """
     operation = await gateway.erase.model(caller, name)
     response.status_code = 202 if operation.state is OperationState.RUNNING else 200
-    return OperationAnswer.model_validate(operation.to_json())
+    return OperationAnswer.of(operation)

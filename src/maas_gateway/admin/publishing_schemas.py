@@ -1,16 +1,13 @@
 """Bodies about publishers' keys and the rule on signatures."""
 
 from datetime import datetime
-from typing import Self, cast
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from maas_gateway.admin import examples
+from maas_gateway.admin.examples import like
 from maas_gateway.registry.publishers import PublisherKey
-
-
-def _like(example: examples.Example) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
 
 
 class NewPublisherKey(BaseModel):
@@ -28,7 +25,7 @@ class NewPublisherKey(BaseModel):
 class PublishingRules(BaseModel):
     """What your tenant demands of uploads."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True) | _like(examples.PUBLISHING_RULES)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True) | like(examples.PUBLISHING_RULES)
 
     requires_signature: bool = Field(description="Whether an upload must be signed with a registered key.")
 
@@ -36,7 +33,7 @@ class PublishingRules(BaseModel):
 class PublisherKeyAnswer(BaseModel):
     """A publisher's public key."""
 
-    model_config = _like(examples.PUBLISHER_KEY)
+    model_config = like(examples.PUBLISHER_KEY)
 
     key_id: str = Field(description="Its thumbprint (RFC 7638).")
     name: str
@@ -52,6 +49,6 @@ class PublisherKeyAnswer(BaseModel):
 class PublisherKeysAnswer(BaseModel):
     """Publishers' public keys."""
 
-    model_config = _like(examples.PUBLISHER_KEYS)
+    model_config = like(examples.PUBLISHER_KEYS)
 
     publisher_keys: list[PublisherKeyAnswer]

@@ -2,23 +2,21 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
 from maas_gateway.admin import examples
+from maas_gateway.admin.examples import like
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.identifiers import MAX_VERSION
+from maas_gateway.operations.operation import Operation
 from maas_gateway.registry.model import Model, ModelVersion
 from maas_gateway.registry.publishers import Publisher
 from maas_gateway.tenants.tenant import Tenant
-
-
-def _like(example: examples.Example) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [cast("JsonValue", example)]})
 
 
 class _Taken(BaseModel):
@@ -70,7 +68,7 @@ class LabelTarget(_Taken):
 class TenantAnswer(BaseModel):
     """A tenant."""
 
-    model_config = _like(examples.TENANT)
+    model_config = like(examples.TENANT)
 
     id: uuid.UUID
     slug: str
@@ -86,7 +84,7 @@ class TenantAnswer(BaseModel):
 class OwnerAnswer(BaseModel):
     """A user whose password is told this once."""
 
-    model_config = _like(examples.OWNER)
+    model_config = like(examples.OWNER)
 
     username: str
     password: str
@@ -95,7 +93,7 @@ class OwnerAnswer(BaseModel):
 class OnboardedAnswer(TenantAnswer):
     """A tenant and its first owner."""
 
-    model_config = _like(examples.ONBOARDED)
+    model_config = like(examples.ONBOARDED)
 
     owner: OwnerAnswer
 
@@ -103,7 +101,7 @@ class OnboardedAnswer(TenantAnswer):
 class TenantsAnswer(BaseModel):
     """Tenants."""
 
-    model_config = _like(examples.TENANTS)
+    model_config = like(examples.TENANTS)
 
     tenants: list[TenantAnswer]
 
@@ -111,7 +109,7 @@ class TenantsAnswer(BaseModel):
 class NewPasswordAnswer(BaseModel):
     """A password that is told this once."""
 
-    model_config = _like(examples.NEW_PASSWORD)
+    model_config = like(examples.NEW_PASSWORD)
 
     password: str
 
@@ -119,7 +117,7 @@ class NewPasswordAnswer(BaseModel):
 class AccountAnswer(BaseModel):
     """A user or a service account."""
 
-    model_config = _like(examples.ACCOUNT)
+    model_config = like(examples.ACCOUNT)
 
     id: uuid.UUID
     name: str
@@ -142,7 +140,7 @@ class AccountAnswer(BaseModel):
 class NewAccountAnswer(AccountAnswer):
     """An account and the secret that is told this once."""
 
-    model_config = _like(examples.NEW_ACCOUNT)
+    model_config = like(examples.NEW_ACCOUNT)
 
     password: str | None = None
     client_secret: str | None = None
@@ -151,7 +149,7 @@ class NewAccountAnswer(AccountAnswer):
 class AccountsAnswer(BaseModel):
     """Accounts."""
 
-    model_config = _like(examples.ACCOUNTS)
+    model_config = like(examples.ACCOUNTS)
 
     accounts: list[AccountAnswer]
 
@@ -159,7 +157,7 @@ class AccountsAnswer(BaseModel):
 class BindingAnswer(BaseModel):
     """A role binding."""
 
-    model_config = _like(examples.BINDING)
+    model_config = like(examples.BINDING)
 
     id: uuid.UUID
     subject: uuid.UUID
@@ -175,7 +173,7 @@ class BindingAnswer(BaseModel):
 class BindingsAnswer(BaseModel):
     """Role bindings."""
 
-    model_config = _like(examples.BINDINGS)
+    model_config = like(examples.BINDINGS)
 
     bindings: list[BindingAnswer]
 
@@ -183,7 +181,7 @@ class BindingsAnswer(BaseModel):
 class PublisherAnswer(BaseModel):
     """Who had signed a version before it was uploaded."""
 
-    model_config = _like(examples.PUBLISHER)
+    model_config = like(examples.PUBLISHER)
 
     key_id: str = Field(description="The key that verified the signature: its thumbprint (RFC 7638).")
     name: str = Field(description="What your tenant called that key then.")
@@ -198,7 +196,7 @@ class PublisherAnswer(BaseModel):
 class VersionAnswer(BaseModel):
     """A version of a model."""
 
-    model_config = _like(examples.VERSION)
+    model_config = like(examples.VERSION)
 
     model: str
     version: int
@@ -235,7 +233,7 @@ class VersionAnswer(BaseModel):
 class ModelAnswer(BaseModel):
     """A model."""
 
-    model_config = _like(examples.MODEL)
+    model_config = like(examples.MODEL)
 
     name: str
     created_at: datetime
@@ -256,7 +254,7 @@ class ModelAnswer(BaseModel):
 class ModelsAnswer(BaseModel):
     """Models."""
 
-    model_config = _like(examples.MODELS)
+    model_config = like(examples.MODELS)
 
     models: list[ModelAnswer]
 
@@ -264,7 +262,7 @@ class ModelsAnswer(BaseModel):
 class KeyVersionAnswer(BaseModel):
     """A key version."""
 
-    model_config = _like(examples.KEY_VERSION)
+    model_config = like(examples.KEY_VERSION)
 
     version: int
     state: Literal["pending", "primary", "enabled", "disabled", "destroyed"]
@@ -277,7 +275,7 @@ class KeyVersionAnswer(BaseModel):
 class KeyringAnswer(BaseModel):
     """A keyring."""
 
-    model_config = _like(examples.KEYRING)
+    model_config = like(examples.KEYRING)
 
     purpose: str
     min_open_version: int | None = Field(default=None, description="The oldest version that still opens or verifies.")
@@ -287,7 +285,7 @@ class KeyringAnswer(BaseModel):
 class KeyringsAnswer(BaseModel):
     """Keyrings."""
 
-    model_config = _like(examples.KEYRINGS)
+    model_config = like(examples.KEYRINGS)
 
     keyrings: list[KeyringAnswer]
 
@@ -295,7 +293,7 @@ class KeyringsAnswer(BaseModel):
 class OperationAnswer(BaseModel):
     """A long act."""
 
-    model_config = _like(examples.OPERATION)
+    model_config = like(examples.OPERATION)
 
     id: uuid.UUID
     kind: str
@@ -309,11 +307,16 @@ class OperationAnswer(BaseModel):
     )
     created_at: datetime
 
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """Say what a caller may know of it."""
+        return cls.model_validate(operation.to_json())
+
 
 class EventAnswer(BaseModel):
     """An audit record."""
 
-    model_config = _like(examples.EVENT)
+    model_config = like(examples.EVENT)
 
     number: int
     at: datetime
@@ -347,7 +350,7 @@ class EventAnswer(BaseModel):
 class EventsAnswer(BaseModel):
     """Audit records."""
 
-    model_config = _like(examples.EVENTS)
+    model_config = like(examples.EVENTS)
 
     events: list[EventAnswer]
     next_cursor: int | None = None
@@ -356,7 +359,7 @@ class EventsAnswer(BaseModel):
 class Introspection(BaseModel):
     """What a token is good for now (RFC 7662 section 2.2)."""
 
-    model_config = _like(examples.INTROSPECTION)
+    model_config = like(examples.INTROSPECTION)
 
     active: bool
     token_type: str | None = None
@@ -372,7 +375,7 @@ class Introspection(BaseModel):
 class TokenAnswer(BaseModel):
     """An access token (RFC 6749 section 5.1)."""
 
-    model_config = _like(examples.TOKEN)
+    model_config = like(examples.TOKEN)
 
     access_token: str
     token_type: Literal["Bearer"]

@@ -65,4 +65,4 @@ async def erase_tenant(gateway: Gate, caller: Caller, response: Response, slug: 
     """
     operation = await gateway.erase.tenant(caller, slug)
     response.status_code = 202 if operation.state is OperationState.RUNNING else 200
-    return OperationAnswer.model_validate(operation.to_json())
+    return OperationAnswer.of(operation)

@@ -28,34 +28,37 @@ _MAX_FORM_BYTES: Final = 16_384
 _GRANTS: Final = ("password", "client_credentials", "refresh_token")
 _GRANTS_TEXT: Final = "password, client_credentials or refresh_token"
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["grant_type"],
-                    "properties": {
-                        "grant_type": {"type": "string", "enum": list(_GRANTS)},
-                        "username": {"type": "string", "description": "`<name>@<tenant>`, with `password`."},
-                        "password": {"type": "string", "format": "password"},
-                        "refresh_token": {"type": "string", "description": "With `refresh_token`; spent by it."},
-                        "client_id": {"type": "string", "description": "With `client_credentials`; or in Basic."},
-                        "client_secret": {"type": "string", "format": "password"},
-                        "scope": {"type": "string", "description": "Permissions separated by spaces; all if absent."},
-                    },
-                },
-                "examples": {
-                    "user": {"value": {"grant_type": "password", "username": "owner@demo", "password": "…"}},
-                    "service account": {
-                        "value": {"grant_type": "client_credentials", "client_id": "sa-…", "client_secret": "…"}
-                    },
-                },
-            }
-        },
+
+
+def _form_of(required: list[str], properties: dict[str, Any], **examples: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a form; every parameter is a string."""
+    members = {name: {"type": "string", **said} for name, said in properties.items()}
+    schema = {"type": "object", "required": required, "properties": members}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": schema, **examples}},
+        }
     }
-}
+
+
+_FORM: Final = _form_of(
+    ["grant_type"],
+    {
+        "grant_type": {"enum": list(_GRANTS)},
+        "username": {"description": "`<name>@<tenant>`, with `password`."},
+        "password": {"format": "password"},
+        "refresh_token": {"description": "With `refresh_token`; spent by it."},
+        "client_id": {"description": "With `client_credentials`; or in Basic."},
+        "client_secret": {"format": "password"},
+        "scope": {"description": "Permissions separated by spaces; all if absent."},
+    },
+    examples={
+        "user": {"value": {"grant_type": "password", "username": "owner@demo", "password": "…"}},
+        "service account": {"value": {"grant_type": "client_credentials", "client_id": "sa-…", "client_secret": "…"}},
+    },
+)
+_TOKEN_FORM: Final = _form_of(["token"], {"token": {}, "token_type_hint": {}}, example={"token": "mgr_…"})
 _ERROR: Final[dict[str, Any]] = {
     "type": "object",
     "description": "An error (RFC 6749 section 5.2).",
@@ -69,21 +72,6 @@ def _error_answer(when: str, error: str, description: str) -> dict[str, Any]:
     return {"description": when, "content": {"application/json": {"schema": _ERROR, "example": example}}}
 
 
-_TOKEN_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["token"],
-                    "properties": {"token": {"type": "string"}, "token_type_hint": {"type": "string"}},
-                },
-                "example": {"token": "mgr_…"},
-            }
-        },
-    }
-}
 _OF_CALLERS: Final[dict[int | str, dict[str, Any]]] = {
     400: _error_answer("The form is wrong.", "invalid_request", "token is needed"),
     401: RESPONSES[401],

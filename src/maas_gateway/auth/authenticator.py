@@ -54,6 +54,7 @@ class Authenticator:
         self._spawn = spawn
         self._key_ids: frozenset[str] | None = None
         self._n_doubts = 0
+        self._in_doubt_s = _IN_DOUBT_S
         self._standings = standings
         self._clock = clock
         self._known: Memory[str, _Known] = Memory(MAX_KEPT)
@@ -82,7 +83,7 @@ class Authenticator:
         while self._n_doubts:
             n_settled = self._n_doubts  # those that come meanwhile are of something newer
             try:
-                key_ids = await asyncio.wait_for(self._tokens.key_ids(), _IN_DOUBT_S)
+                key_ids = await asyncio.wait_for(self._tokens.key_ids(), self._in_doubt_s)
             except (TimeoutError, GatewayError):
                 key_ids = None
             if key_ids is None or key_ids != self._key_ids:

@@ -18,6 +18,7 @@ from maas_gateway.auth.client_secrets import digest_of
 from maas_gateway.auth.refresh_token import RefreshToken
 from maas_gateway.clock import Clock
 from maas_gateway.database.engine import Database
+from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import TokenReused, Unauthenticated
 from maas_gateway.identifiers import SubjectId, TenantId
 from maas_gateway.permissions import Permission
@@ -69,10 +70,19 @@ class RefreshTokens:
             if is_first:
                 await store.add_refresh_token(session, replace(found, digest=digest_of(next_text), is_spent=False))
             else:
-                await store.end_family(session, found.family, until=now + self._access_life)
+                await self.end(session, found.family)
         if not is_first:
             raise TokenReused(_WRONG, tenant=found.tenant, subject=found.subject)
         return found, next_text
+
+    async def end(self, session: TenantSession, family: uuid.UUID) -> None:
+        """End a sign-in: its refresh tokens, and the access tokens that came from it."""
+        await store.end_family(session, family, until=self._clock.now() + self._access_life)
+
+    async def end_all(self, session: TenantSession, subject: uuid.UUID) -> None:
+        """End every sign-in of an account."""
+        for family in await store.families(session, subject):
+            await self.end(session, family)
 
 
 def _new_text() -> str:

@@ -50,8 +50,8 @@ class Credentials:
         absent = NotFound(f"user '{subject}' not found")
         authorize_thing(principal, Permission.USER_READ, principal.tenant, absent=absent)
         async with self._acting.database.read(principal.tenant) as session:
-            found = await store.subject(session, subject)
-        if not isinstance(found, User):
+            found = await store.user(session, subject)
+        if found is None:
             raise absent
         return found
 
@@ -66,8 +66,8 @@ class Credentials:
         absent = NotFound(f"user '{subject}' not found")
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            user = await store.subject(session, subject)
-            if not isinstance(user, User):
+            user = await store.user(session, subject)
+            if user is None:
                 raise absent
             await _keep_an_owner(session, subject)
             await store.drop_account(session, subject)
@@ -135,8 +135,8 @@ class Credentials:
         absent = NotFound(f"service account '{subject}' not found")
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_READ, principal.tenant, absent=absent)
         async with self._acting.database.read(principal.tenant) as session:
-            found = await store.subject(session, subject)
-        if not isinstance(found, ServiceAccount):
+            found = await store.service_account(session, subject)
+        if found is None:
             raise absent
         return found
 
@@ -150,8 +150,8 @@ class Credentials:
         absent = NotFound(f"service account '{subject}' not found")
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            account = await store.subject(session, subject)
-            if not isinstance(account, ServiceAccount):
+            account = await store.service_account(session, subject)
+            if account is None:
                 raise absent
             await store.drop_account(session, subject)
             thing = f"service account {subject}"

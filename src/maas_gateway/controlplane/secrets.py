@@ -4,15 +4,13 @@ Rules: whoever changes the own password proves the old one; whoever resets anoth
 once; either ends every sign-in of that user, everywhere. Only a service account's secret is rotated by others.
 """
 
-from datetime import timedelta
 from uuid import UUID
 
 from maas_gateway.accounts import store
 from maas_gateway.accounts.service_account import ServiceAccount
-from maas_gateway.accounts.user import User
-from maas_gateway.auth import store as auth
 from maas_gateway.auth.client_secrets import digest_of, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import InvalidRequest, NotFound
@@ -27,13 +25,13 @@ class Secrets:
     Args:
         acting: what every act needs.
         passwords: hashes and checks.
-        access_life_s: how long an access token can live, clock skew included, in seconds.
+        refresh: ends sign-ins.
     """
 
-    def __init__(self, acting: Acting, passwords: Passwords, *, access_life_s: int) -> None:
+    def __init__(self, acting: Acting, passwords: Passwords, refresh: RefreshTokens) -> None:
         self._acting = acting
         self._passwords = passwords
-        self._access_life = timedelta(seconds=access_life_s)
+        self._refresh = refresh
 
     async def change_password(self, principal: Principal, *, current: str, new: str) -> None:
         """Change the caller's own password.
@@ -43,11 +41,15 @@ class Secrets:
             Overloaded: too many sign-ins are being checked.
         """
         async with self._acting.database.read(principal.tenant) as session:
-            user = await store.subject(session, principal.subject)
-        is_right, _ = await self._passwords.check(current, user.password_hash if isinstance(user, User) else None)
+            user = await store.user(session, principal.subject)
+        is_right, _ = await self._passwords.check(current, None if user is None else user.password_hash)
         if not is_right:
             raise InvalidRequest("current: this is not your password")
-        await self._replace(principal, principal.subject, await self._passwords.hash(new), "password.changed")
+        new_hash = await self._passwords.hash(new)
+        async with self._acting.database.write(principal.tenant) as session:
+            await self._replace(session, principal.subject, new_hash)
+            await self._acting.record(session, principal, "password.changed", f"user {principal.subject}")
+        self._acting.announce(store.TOPIC)
 
     async def reset_password(self, principal: Principal, subject: UUID) -> str:
         """Give a user a password of ours; return it, which is told once.
@@ -58,11 +60,14 @@ class Secrets:
         """
         absent = NotFound(f"user '{subject}' not found")
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
-        async with self._acting.database.read(principal.tenant) as session:
-            if not isinstance(await store.subject(session, subject), User):
-                raise absent
         password = new_password()
-        await self._replace(principal, subject, await self._passwords.hash(password), "password.reset")
+        new_hash = await self._passwords.hash(password)
+        async with self._acting.database.write(principal.tenant) as session:
+            if await store.user(session, subject) is None:
+                raise absent
+            await self._replace(session, subject, new_hash)
+            await self._acting.record(session, principal, "password.reset", f"user {subject}")
+        self._acting.announce(store.TOPIC)
         return password
 
     async def rotate_secret(self, principal: Principal, subject: UUID) -> tuple[ServiceAccount, str]:
@@ -76,24 +81,14 @@ class Secrets:
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
         secret = new_secret()
         async with self._acting.database.write(principal.tenant) as session:
-            account = await store.subject(session, subject)
-            if not isinstance(account, ServiceAccount):
+            account = await store.service_account(session, subject)
+            if account is None:
                 raise absent
             await store.replace_secret(session, account.subject, digest_of(secret))
             await self._acting.record(session, principal, "secret.rotated", f"service account {subject}")
         self._acting.announce(store.TOPIC)
         return account, secret
 
-    async def _replace(self, principal: Principal, subject: UUID, password_hash: str, kind: str) -> None:
-        async with self._acting.database.write(principal.tenant) as session:
-            await store.replace_password(session, subject, password_hash)
-            await end_sign_ins(session, subject, self._acting, self._access_life)
-            await self._acting.record(session, principal, kind, f"user {subject}")
-        self._acting.announce(store.TOPIC)
-
-
-async def end_sign_ins(session: TenantSession, subject: UUID, acting: Acting, access_life: timedelta) -> None:
-    """End every sign-in of a user, with the access tokens that came from it."""
-    until = acting.clock.now() + access_life
-    for family in await auth.families(session, subject):
-        await auth.end_family(session, family, until=until)
+    async def _replace(self, session: TenantSession, subject: UUID, password_hash: str) -> None:
+        await store.replace_password(session, subject, password_hash)
+        await self._refresh.end_all(session, subject)

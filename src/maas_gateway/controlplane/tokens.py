@@ -7,13 +7,14 @@ and every access token that came from it. In force in every process within a sec
 Source: RFC 7009 sections 2.1 and 2.2; RFC 7662 sections 2.1 and 2.2.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from maas_gateway.accounts.store import TOPIC
 from maas_gateway.auth import api_keys, refresh, store
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.auth.client_secrets import digest_of
+from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.tokens import Tokens
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.errors import InvalidRequest, Unauthenticated
@@ -31,11 +32,13 @@ class ManageTokens:
     Args:
         acting: what every act needs.
         tokens: verifies access tokens.
+        refresh: ends sign-ins.
         authenticator: tells who a bearer is now.
     """
 
-    def __init__(self, acting: Acting, tokens: Tokens, authenticator: Authenticator) -> None:
+    def __init__(self, acting: Acting, tokens: Tokens, refresh: RefreshTokens, authenticator: Authenticator) -> None:
         self._acting = acting
+        self._refresh = refresh
         self._tokens = tokens
         self._authenticator = authenticator
 
@@ -47,14 +50,12 @@ class ManageTokens:
         """
         if text.startswith(api_keys.PREFIX):
             raise InvalidRequest("an API key is ended by DELETE /admin/v1/api-keys/{id}")
-        rules = self._tokens.rules
         if text.startswith(refresh.PREFIX):
             found = await store.refresh_token(self._acting.database, digest_of(text))
             if found is None or not _may_end(principal, found.tenant, found.subject):
                 return
-            until = self._acting.clock.now() + timedelta(seconds=rules.life_s + rules.skew_s)
             async with self._acting.database.write(found.tenant) as session:
-                await store.end_family(session, found.family, until=until)
+                await self._refresh.end(session, found.family)
                 await self._acting.record(session, principal, "sign-in.ended", f"account {found.subject}")
         else:
             try:
@@ -63,7 +64,7 @@ class ManageTokens:
                 return
             if not _may_end(principal, token.tenant, token.subject):
                 return
-            until = datetime.fromtimestamp(token.expires_at + rules.skew_s, UTC)
+            until = datetime.fromtimestamp(token.expires_at + self._tokens.rules.skew_s, UTC)
             async with self._acting.database.write(token.tenant) as session:
                 await store.revoke(session, token.token_id, until=until)
                 await self._acting.record(session, principal, "token.revoked", f"account {token.subject}")
