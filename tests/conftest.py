@@ -19,7 +19,7 @@ import structlog
 from builders.gateways import SQLITE
 from builders.logs import Lines
 from builders.models import DemoModel, demo_model
-from services import PostgresServer
+from services import PostgresServer, ValkeyServer
 
 OF_TEST_ONLY = ("browser", "postgres", "services", "thorough")
 """Markers of unit tests that `make check` leaves to `make test`."""
@@ -62,6 +62,14 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL, one for each worker that needs one."""
     server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A real Valkey, one for each worker that needs one."""
+    server = ValkeyServer()
     yield server
     server.close()
 

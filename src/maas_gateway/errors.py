@@ -218,10 +218,20 @@ class ArtifactRefused(Refused):
 
 
 class QuotaExceeded(GatewayError):
-    """The caller's budget for this window is spent."""
+    """A limit of the caller's is reached, for now or for good.
+
+    Attributes:
+        limit: how much it allows, in what its sentence names.
+        remaining: how much of that is left.
+    """
 
     slug = "quota-exceeded"
     title = "Quota exceeded"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, limit: int = 0, remaining: int = 0) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.limit = limit
+        self.remaining = remaining
 
 
 class IntegrityFailure(GatewayError):

@@ -1,17 +1,13 @@
 """Builds every collaborator, opens and closes them; the one place that chooses forms.
 
-Rules: background work lives in one task group that this module owns; a fault in it is logged and
-counted, and the loop goes on after a pause; closing lets running requests finish first.
+Rules: background work lives in one task group (`background`) that ends with the gateway; closing lets running
+requests finish first.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
-
-import structlog
 
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.auth.api_keys import APIKeys
@@ -23,6 +19,7 @@ from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.sign_in import SignIn
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import TokenRules, Tokens
+from maas_gateway.background import Tasks, background, every
 from maas_gateway.clock import SystemClock
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.api_keys import ManageAPIKeys
@@ -34,20 +31,25 @@ from maas_gateway.controlplane.operate import LEASE, Operate
 from maas_gateway.controlplane.promote import Promote
 from maas_gateway.controlplane.provision import Provision
 from maas_gateway.controlplane.publishing import Publishing
+from maas_gateway.controlplane.quotas import ManageQuotas
 from maas_gateway.controlplane.reseal import Reseal
 from maas_gateway.controlplane.resign import Resign
 from maas_gateway.controlplane.rotate import Rotate
 from maas_gateway.controlplane.schedule import Schedule
 from maas_gateway.controlplane.secrets import Secrets
+from maas_gateway.controlplane.shares import ManageShares
 from maas_gateway.controlplane.sweep import sweep
 from maas_gateway.controlplane.tokens import ManageTokens
 from maas_gateway.controlplane.upload import Upload
 from maas_gateway.database.changes import Changes
 from maas_gateway.dataplane.describe import Describe
 from maas_gateway.dataplane.lease import Lease
+from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
 from maas_gateway.dataplane.servables import BatchLimits, Servables
+from maas_gateway.dataplane.shares import Shares
+from maas_gateway.dataplane.terms import TermsBook
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import convert_keras, limits_for
 from maas_gateway.inference.threads import ThreadExecutor
@@ -57,16 +59,23 @@ from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.keyring import Keyring
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.place import open_databases, open_keyring
+from maas_gateway.quotas import store as quotas
+from maas_gateway.quotas.buckets import Buckets
+from maas_gateway.quotas.budgets import Budgets
+from maas_gateway.quotas.limiter import Limiter
+from maas_gateway.quotas.memory import MemoryBuckets
+from maas_gateway.quotas.redis import RedisBuckets
+from maas_gateway.quotas.usage import Usage
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tenants import store as tenants
 
-_PAUSE_AFTER_FAULT_S = 1.0
 _SWEEP_EVERY_S = 3_600.0
 _LOOK_AT_KEYS_EVERY_S = 600.0
 _LOOK_AT_STANDING_EVERY_S = 0.5
+_RETURN_BUDGETS_EVERY_S = 1.0
 _MAX_STANDING_AGE_S = 4.0
 
 
@@ -94,6 +103,8 @@ class Gateway:
     onboard: Onboard
     provision: Provision
     credentials: Credentials
+    quotas: ManageQuotas
+    shares: ManageShares
     browse: Browse
     audit: AuditLog
     metrics: Metrics
@@ -114,15 +125,12 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         ground = await _ground(settings, metrics or Metrics(), stack)
         acting, tasks = ground.acting, ground.tasks
         identity = _identity(ground)
-        servables = _servables(ground, stack)
-        reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
+        serving, accounting = _serving(ground, stack), _accounting(ground, stack)
+        models = Models(serving.reconciler, accounting.shares)
         operate = Operate(acting, tasks.spawn)
         rotate, schedule = _rotation(ground, operate)
         provision = Provision(acting, ground.keyring, identity.passwords)
-        tasks.loop("changes", ground.changes.run)
-        tasks.loop("reconcile", reconciler.run)
-        _keep_lease(ground, reconciler, servables, stack)
-        tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
+        tasks.loop("standing", every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
         tasks.loop("refusals", acting.audit.run)
         _keep_up(ground, operate, schedule)
         yield Gateway(
@@ -130,9 +138,9 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             sign_in=identity.sign_in,
             jwks=identity.jwks,
             statements=ground.statements,
-            predict=Predict(reconciler, servables),
-            describe=Describe(reconciler, servables),
-            reconciler=reconciler,
+            predict=Predict(models, serving.servables, accounting.terms, accounting.limiter),
+            describe=Describe(models, serving.servables),
+            reconciler=serving.reconciler,
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
@@ -146,6 +154,8 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             onboard=Onboard(acting, provision),
             provision=provision,
             credentials=Credentials(acting, identity.passwords),
+            quotas=ManageQuotas(acting),
+            shares=ManageShares(acting),
             browse=Browse(acting.database),
             audit=acting.audit,
             metrics=ground.metrics,
@@ -163,7 +173,7 @@ class _Ground:
     statements: Statements
     artifacts: Artifacts
     acting: Acting
-    tasks: "_Tasks"
+    tasks: Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +208,7 @@ async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
         statements=statements,
         artifacts=Artifacts(DirectoryBlobs(settings.data_dir / "blobs"), DataKeys(keyring), statements),
         acting=Acting(main, audit, clock, changes.announce),
-        tasks=await stack.enter_async_context(_background()),
+        tasks=await stack.enter_async_context(background()),
     )
 
 
@@ -227,6 +237,36 @@ def _identity(ground: _Ground) -> _Identity:
     return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh)
 
 
+@dataclass(frozen=True, slots=True)
+class _Accounting:
+    """What callers may ask for, and what they did."""
+
+    shares: Shares
+    terms: TermsBook
+    limiter: Limiter
+
+
+def _accounting(ground: _Ground, stack: AsyncExitStack) -> _Accounting:
+    database, clock, settings = ground.acting.database, ground.acting.clock, ground.settings
+    usage = Usage(partial(quotas.add_usage, database), clock, flush_s=settings.quotas.flush_s)
+    stack.push_async_callback(usage.flush)
+    budgets = Budgets(database, clock)
+    stack.push_async_callback(budgets.return_idle, 0.0)
+    shares = Shares(database)
+    terms = TermsBook(database, shares, usage)
+    buckets: Buckets = MemoryBuckets(clock, n_parts=settings.http.workers)
+    if settings.quotas.url is not None:
+        shared = RedisBuckets(str(settings.quotas.url), buckets, clock)
+        stack.push_async_callback(shared.close)
+        buckets = shared
+    for topic in (tenants.TOPIC, quotas.TOPIC):
+        ground.changes.listen(topic, terms.forget)
+    ground.changes.listen(tenants.TOPIC, shares.forget)
+    ground.tasks.loop("usage", usage.run)
+    ground.tasks.loop("budgets", every(_RETURN_BUDGETS_EVERY_S, budgets.return_idle))
+    return _Accounting(shares, terms, Limiter(buckets, budgets))
+
+
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
     keys_of, tokens = ground.settings.keys, ground.settings.tokens
     resign = Resign(ground.acting.database, ground.statements)
@@ -243,9 +283,9 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
 
 def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
     """Take up what was left undone, rotate what is due, clear up."""
-    ground.tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
-    ground.tasks.loop("schedule", _every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
-    ground.tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, ground.acting, ground.artifacts)))
+    ground.tasks.loop("resume", every(LEASE.total_seconds() / 2, operate.resume))
+    ground.tasks.loop("schedule", every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
+    ground.tasks.loop("sweep", every(_SWEEP_EVERY_S, partial(sweep, ground.acting, ground.artifacts)))
 
 
 def _stores(ground: _Ground) -> Stores:
@@ -276,11 +316,24 @@ def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:
     return servables
 
 
-def _keep_lease(ground: _Ground, reconciler: Reconciler, servables: Servables, stack: AsyncExitStack) -> None:
-    acting = ground.acting
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What is in memory, and what follows the registry."""
+
+    servables: Servables
+    reconciler: Reconciler
+
+
+def _serving(ground: _Ground, stack: AsyncExitStack) -> _Serving:
+    acting, tasks = ground.acting, ground.tasks
+    servables = _servables(ground, stack)
+    reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
+    tasks.loop("changes", ground.changes.run)
+    tasks.loop("reconcile", reconciler.run)
     lease = Lease(acting.database, ground.changes, reconciler, servables, clock=acting.clock)
     stack.push_async_callback(lease.end)
-    ground.tasks.loop("lease", lease.run)
+    tasks.loop("lease", lease.run)
+    return _Serving(servables, reconciler)
 
 
 def _upload(ground: _Ground) -> Upload:
@@ -303,62 +356,3 @@ def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awai
         return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
 
     return convert
-
-
-class _Tasks:
-    """Background work of one gateway."""
-
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
-        self._running: set[asyncio.Task[None]] = set()
-        self._log = structlog.get_logger()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something once."""
-        self._keep(self._group.create_task(self._once(work)))
-
-    def loop(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run something that never ends, again if it faults."""
-        self._keep(self._group.create_task(self._again(name, work), name=name))
-
-    def cancel(self) -> None:
-        """End everything."""
-        for task in self._running:
-            task.cancel()
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _once(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:  # noqa: BLE001  the outermost frame of background work
-            self._log.exception("background_fault")
-
-    async def _again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-            except Exception:  # noqa: BLE001  the outermost frame of a background loop
-                self._log.exception("background_fault", loop=name)
-            await asyncio.sleep(_PAUSE_AFTER_FAULT_S)
-
-
-@asynccontextmanager
-async def _background() -> AsyncIterator[_Tasks]:
-    async with asyncio.TaskGroup() as group:
-        tasks = _Tasks(group)
-        try:
-            yield tasks
-        finally:
-            tasks.cancel()
-
-
-def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    async def repeat() -> None:
-        while True:
-            await work()
-            await asyncio.sleep(pause_s)
-
-    return repeat

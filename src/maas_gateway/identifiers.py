@@ -57,6 +57,19 @@ def check_model_name(text: str) -> str:
     return text
 
 
+def check_model_reference(text: str) -> str:
+    """Return `text` if it may name a model of one's own, or one that another tenant shares: `<owner's slug>.<model>`.
+
+    Raises:
+        InvalidRequest: it is malformed.
+    """
+    slug, dot, name = text.rpartition(".")
+    if dot and not _SLUG.fullmatch(slug):
+        raise InvalidRequest("model: a shared model is named <owner's slug>.<model>")
+    check_model_name(name)
+    return text
+
+
 def check_label(text: str) -> str:
     """Return `text` if it may label a version.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, RedisDsn, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from maas_gateway.errors import Misconfigured
@@ -172,6 +172,15 @@ class Inference(_Group):
     """Requests that may wait for one model; one more is answered 503."""
 
 
+class Quotas(_Group):
+    """Rate limits and usage."""
+
+    url: RedisDsn | None = None
+    """Valkey or Redis, where every worker counts in the same buckets; none means that each worker has its part."""
+    flush_s: float = Field(default=1, ge=0.1, le=60)
+    """Seconds after which usage is written; a process that dies loses no more."""
+
+
 class Logs(_Group):
     """Log lines."""
 
@@ -209,6 +218,7 @@ class Settings(BaseSettings):
     passwords: Passwords = Passwords()
     uploads: Uploads = Uploads()
     inference: Inference = Inference()
+    quotas: Quotas = Quotas()
     logs: Logs = Logs()
 
     @model_validator(mode="after")

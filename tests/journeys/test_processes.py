@@ -143,6 +143,79 @@ def test_a_change_in_one_worker_is_in_force_in_the_others_within_a_second(demo_d
         assert statuses() == {200}
 
 
+def test_whoever_may_no_longer_is_refused_by_every_worker_within_a_second(demo_dir: Path) -> None:
+    accounts, body = _accounts(demo_dir), _body(demo_dir)
+    with serving(demo_dir, "--workers", "2") as served:
+        operator, owner = served.headers(accounts["operator"]), served.headers(accounts["owner"])
+
+        def act(headers: dict[str, str], method: str, path: str, sent: object = None) -> dict[str, object]:
+            answer = httpx.request(method, f"{served.url}{path}", json=sent, headers=headers, timeout=30)
+            assert answer.status_code < 300, (path, answer.text)
+            told: dict[str, object] = answer.json() if answer.content else {}
+            return told
+
+        def asked(headers: dict[str, str], model: str, n: int = 24) -> list[int]:
+            url = f"{served.url}/v1/models/{model}:predict"  # each on a connection of its own, so of either worker
+            return [httpx.post(url, json=body, headers=headers, timeout=30).status_code for _ in range(n)]
+
+        def settled(headers: dict[str, str], model: str, status: int) -> None:
+            time.sleep(1)
+            assert asked(headers, model) == [status] * 24
+
+        onboarded = act(operator, "POST", "/admin/v1/tenants", {"slug": "second", "owner": "ann"})
+        ann: dict[str, str] = onboarded["owner"]  # type: ignore[assignment]
+        consumer = served.headers(Account("", ann["username"], ann["password"], False))
+        share = act(owner, "POST", "/admin/v1/shares", {"model": "breast-cancer", "consumer": onboarded["id"]})
+        settled(consumer, "demo.breast-cancer", 200)
+        act(owner, "DELETE", f"/admin/v1/shares/{share['id']}")
+        settled(consumer, "demo.breast-cancer", 404)
+
+        user = act(owner, "POST", "/admin/v1/users", {"name": "bob"})
+        act(owner, "POST", "/admin/v1/role-bindings", {"subject": user["id"], "role": "invoker"})
+        second = act(owner, "POST", "/admin/v1/role-bindings", {"subject": user["id"], "role": "auditor"})
+        bob = Account("", "bob@demo", str(user["password"]), False)
+        headers = served.headers(bob)
+        settled(headers, "breast-cancer", 200)
+        text = headers["authorization"].split()[1]
+        httpx.post(f"{served.url}/oauth/revoke", data={"token": text}, headers=headers, timeout=30).raise_for_status()
+        settled(headers, "breast-cancer", 401)
+        headers = served.headers(bob)
+        for binding in act(owner, "GET", "/admin/v1/role-bindings")["bindings"]:  # type: ignore[attr-defined]
+            if binding["subject"] == user["id"] and binding["id"] != second["id"]:
+                act(owner, "DELETE", f"/admin/v1/role-bindings/{binding['id']}")
+        settled(headers, "breast-cancer", 403)
+        act(owner, "PATCH", f"/admin/v1/users/{user['id']}", {"enabled": False})
+        settled(headers, "breast-cancer", 401)
+
+        invoker = served.headers(accounts["invoker"])
+        act(operator, "POST", "/admin/v1/tenants/demo:suspend")
+        settled(invoker, "breast-cancer", 401)
+        act(operator, "POST", "/admin/v1/tenants/demo:resume")
+        settled(invoker, "breast-cancer", 200)
+
+
+def test_usage_of_a_killed_gateway_lacks_no_more_than_its_last_second(demo_dir: Path, tmp_path: Path) -> None:
+    place = tmp_path / "var"
+    shutil.copytree(demo_dir, place)
+    accounts, body = _accounts(place), _body(place)
+
+    def counted(url: str, headers: dict[str, str]) -> int:
+        lines = httpx.get(f"{url}/admin/v1/usage", headers=headers, timeout=30).json()["usage"]
+        return sum(line["requests"] for line in lines)
+
+    with serving(place) as served:
+        before = counted(served.url, served.headers(accounts["owner"]))
+        headers, url = served.headers(accounts["invoker"]), f"{served.url}/v1/models/breast-cancer:predict"
+        for _ in range(50):
+            assert httpx.post(url, json=body, headers=headers, timeout=30).status_code == 200
+        time.sleep(1.5)
+        for _ in range(3):
+            assert httpx.post(url, json=body, headers=headers, timeout=30).status_code == 200
+        served.kill()
+    with serving(place) as served:
+        assert 50 <= counted(served.url, served.headers(accounts["owner"])) - before <= 53
+
+
 def test_no_process_of_a_serving_gateway_loads_tensorflow_or_may_dump_core(demo_dir: Path) -> None:
     accounts, body = _accounts(demo_dir), _body(demo_dir)
     with serving(demo_dir, "--workers", "2") as served:

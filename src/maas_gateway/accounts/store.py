@@ -8,7 +8,8 @@ from sqlalchemy import RowMapping
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
-from maas_gateway.accounts.tables import API_KEYS, ROLE_BINDINGS, SERVICE_ACCOUNTS, USERS
+from maas_gateway.accounts.share import Share
+from maas_gateway.accounts.tables import API_KEYS, ROLE_BINDINGS, SERVICE_ACCOUNTS, SHARES, USERS
 from maas_gateway.accounts.user import User
 from maas_gateway.database.sessions import Session, TenantSession, UnscopedSession
 from maas_gateway.identifiers import SubjectId, TenantId
@@ -43,6 +44,17 @@ def _service_account(row: RowMapping) -> ServiceAccount:
 def _binding(row: RowMapping) -> RoleBinding:
     return RoleBinding(
         row["id"], TenantId(row["tenant_id"]), SubjectId(row["subject_id"]), row["role"], row["model"] or None
+    )
+
+
+def _share(row: RowMapping) -> Share:
+    return Share(
+        share_id=row["id"],
+        owner=TenantId(row["tenant_id"]),
+        model=row["model"],
+        consumer=TenantId(row["consumer_id"]),
+        is_enabled=row["is_enabled"],
+        created_at=row["created_at"],
     )
 
 
@@ -228,6 +240,69 @@ async def subject(session: TenantSession, subject: uuid.UUID) -> User | ServiceA
     return await user(session, subject) or await service_account(session, subject)
 
 
+async def add_share(session: TenantSession, share: Share) -> None:
+    """Write a new share.
+
+    Raises:
+        Conflict: the model is shared with that tenant already.
+    """
+    await session.insert(
+        SHARES,
+        id=share.share_id,
+        model=share.model,
+        consumer_id=share.consumer,
+        is_enabled=share.is_enabled,
+        created_at=share.created_at,
+    )
+    await session.bump(TOPIC)
+
+
+async def share(session: TenantSession, share_id: uuid.UUID) -> Share | None:
+    """Return the tenant's share of that identifier."""
+    row = await session.row(SHARES, SHARES.c.id == share_id)
+    return None if row is None else _share(row)
+
+
+async def shares(
+    session: TenantSession, *, after: uuid.UUID | None = None, limit: int | None = None
+) -> tuple[Share, ...]:
+    """Return what the tenant shares, in the order of identifiers, behind `after`."""
+    where = [] if after is None else [SHARES.c.id > after]
+    return tuple(map(_share, await session.rows(SHARES, *where, order_by=[SHARES.c.id], limit=limit)))
+
+
+async def shared_with(session: Session, consumer: TenantId, owner: TenantId | None = None) -> tuple[Share, ...]:
+    """Return the shares that a tenant may use, perhaps of one owner only, among those that the session sees."""
+    where = [SHARES.c.consumer_id == consumer, SHARES.c.is_enabled]
+    if owner is not None:
+        where.append(SHARES.c.tenant_id == owner)
+    rows = await session.rows(SHARES, *where, order_by=[SHARES.c.tenant_id, SHARES.c.model])
+    return tuple(map(_share, rows))
+
+
+async def enable_share(session: TenantSession, share_id: uuid.UUID, *, is_enabled: bool) -> None:
+    """Have a share be of use, or of none."""
+    await session.update(SHARES, SHARES.c.id == share_id, is_enabled=is_enabled)
+    await session.bump(TOPIC)
+
+
+async def drop_share(session: TenantSession, share_id: uuid.UUID) -> None:
+    """Delete a share."""
+    await session.delete(SHARES, SHARES.c.id == share_id)
+    await session.bump(TOPIC)
+
+
+async def drop_shares_of(session: TenantSession, model: str) -> None:
+    """Delete every share of a model of the tenant."""
+    await session.delete(SHARES, SHARES.c.model == model)
+    await session.bump(TOPIC)
+
+
+async def drop_shares_with(session: UnscopedSession, consumer: TenantId) -> None:
+    """Delete every share with a tenant that is being erased."""
+    await session.delete(SHARES, SHARES.c.consumer_id == consumer)
+
+
 async def add_api_key(session: TenantSession, key: APIKey) -> None:
     """Write a new API key."""
     fixed = {"id": key.key_id, "subject_id": key.subject, "name": key.name, "created_at": key.created_at}
@@ -271,7 +346,7 @@ def _changeable(key: APIKey) -> dict[str, Any]:
 
 
 async def drop_every(session: TenantSession) -> None:
-    """Delete every account, API key and binding of the session's tenant."""
-    for table in (ROLE_BINDINGS, API_KEYS, SERVICE_ACCOUNTS, USERS):
+    """Delete every account, API key, binding and share of the session's tenant."""
+    for table in (SHARES, ROLE_BINDINGS, API_KEYS, SERVICE_ACCOUNTS, USERS):
         await session.delete(table)
     await session.bump(TOPIC)

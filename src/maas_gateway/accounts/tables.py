@@ -47,6 +47,18 @@ API_KEYS: Final = Table(
     Column("created_at", UTCDateTime, nullable=False),
 )
 
+SHARES: Final = Table(
+    "shares",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),  # the owner
+    Column("model", String(128), nullable=False),
+    Column("consumer_id", Uuid, nullable=False, index=True),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "model", "consumer_id"),
+)
+
 ROLE_BINDINGS: Final = Table(
     "role_bindings",
     METADATA,
@@ -54,7 +66,7 @@ ROLE_BINDINGS: Final = Table(
     Column("tenant_id", Uuid, nullable=False),
     Column("subject_id", Uuid, nullable=False),
     Column("role", String(32), nullable=False),
-    Column("model", String(128), nullable=False),  # "" for the whole tenant: NULL would escape the unique constraint
+    Column("model", String(200), nullable=False),  # "" for the whole tenant: NULL would escape the unique constraint
     UniqueConstraint("tenant_id", "subject_id", "role", "model"),
     Index("ix_role_bindings_subject", "subject_id"),
 )

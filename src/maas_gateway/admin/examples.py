@@ -55,6 +55,38 @@ API_KEY: Final[Example] = {
 NEW_API_KEY: Final[Example] = {**API_KEY, "api_key": "maas_3c1f0e5d9a7b2468_(told this once)"}
 API_KEYS: Final[Example] = {"api_keys": [API_KEY]}
 
+RATE: Final[Example] = {"amount": 600, "window_s": 60}
+QUOTA: Final[Example] = {"requests": RATE, "concurrent": 16, "lifetime_rows": 100_000}
+QUOTA_RULE: Final[Example] = {
+    "id": "5b0f64d4-31b2-4b53-9cf7-7a8c3f0d2c19",
+    "subject": _SUBJECT,
+    "model": "breast-cancer",
+    "quota": QUOTA,
+}
+QUOTAS: Final[Example] = {"quotas": [QUOTA_RULE]}
+SHARE: Final[Example] = {
+    "id": "0a8a3c2e-5d60-4d9c-a2a8-9d5bb1f7b4f2",
+    "model": "breast-cancer",
+    "consumer": "ce0cd86e-c78e-486f-a6ff-629471855fa9",
+    "enabled": True,
+    "quota": QUOTA,
+    "created_at": _AT,
+}
+SHARES: Final[Example] = {"shares": [SHARE]}
+_USED: Final[Example] = {
+    "day": "2026-11-22",
+    "model": "breast-cancer",
+    "requests": 120,
+    "rows": 480,
+    "compute_ms": 61.2,
+}
+USAGE_LINE: Final[Example] = {**_USED, "subject": _SUBJECT}
+USAGE: Final[Example] = {"usage": [USAGE_LINE]}
+SHARED_USAGE_LINE: Final[Example] = {**_USED, "consumer": "ce0cd86e-c78e-486f-a6ff-629471855fa9"}
+SHARED_USAGE: Final[Example] = {"usage": [SHARED_USAGE_LINE]}
+BUDGET_LINE: Final[Example] = {"holder": _SUBJECT, "model": "breast-cancer", "spent_rows": 480}
+BUDGETS: Final[Example] = {"budgets": [BUDGET_LINE]}
+
 BINDING: Final[Example] = {
     "id": "94cf40ff-24eb-4cb7-9eb1-3858f3459d83",
     "subject": _SUBJECT,

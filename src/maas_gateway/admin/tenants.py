@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.quota_schemas import QuotaBody, TenantChange
 from maas_gateway.admin.schemas import (
     NewTenant,
     OnboardedAnswer,
@@ -42,6 +43,20 @@ async def onboard(request: Request, response: Response, gateway: Gate, caller: C
 async def get_tenant(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Describe a tenant."""
     return TenantAnswer.of(await gateway.onboard.tenant(caller, slug))
+
+
+@router.patch("/{slug}", openapi_extra=body_schema(TenantChange, {"quota": {"concurrent": 64, "weight": 2}}))
+async def change_tenant(request: Request, gateway: Gate, caller: Caller, slug: Slug) -> QuotaBody:
+    """Write how much a tenant as a whole may ask for, and its weight among others; what is left out is not limited."""
+    change = await read_body(request, TenantChange)
+    await gateway.quotas.limit_tenant(caller, slug, change.quota.quota())
+    return change.quota
+
+
+@router.get("/{slug}/quota")
+async def get_tenant_quota(gateway: Gate, caller: Caller, slug: Slug) -> QuotaBody:
+    """Tell how much a tenant as a whole may ask for."""
+    return QuotaBody.of(await gateway.quotas.of_tenant(caller, slug))
 
 
 @router.post("/{slug}:suspend")

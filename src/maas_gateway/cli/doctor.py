@@ -97,6 +97,11 @@ def _advice(settings: Settings) -> list[str]:
         notes.append(
             "the root key lies in the data directory: whoever copies that whole directory can open every model"
         )
+    if settings.http.workers > 1 and settings.quotas.url is None:
+        notes.append(
+            f"each of the {settings.http.workers} workers has its own part of every rate limit and knows nothing of"
+            " other machines; quotas.url names a Valkey or Redis where all count together"
+        )
     if settings.http.workers > 1 and settings.main_url.startswith("sqlite"):
         notes.append("several workers share one SQLite file; PostgreSQL serves management calls of many workers better")
     return notes

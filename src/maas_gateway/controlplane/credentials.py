@@ -17,7 +17,7 @@ from maas_gateway.auth.passwords import Passwords
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
-from maas_gateway.identifiers import SubjectId, check_model_name, check_username, new_id
+from maas_gateway.identifiers import SubjectId, check_model_reference, check_username, new_id
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.policy.roles import OWNER, ROLES, may_be_bound
@@ -226,7 +226,7 @@ class Credentials:
         if not ROLES[role] <= principal.everywhere:
             raise PermissionDenied("role: it permits more than you are permitted")
         if model is not None:
-            check_model_name(model)
+            check_model_reference(model)
         binding = RoleBinding(new_id(), principal.tenant, SubjectId(subject), role, model)
         where = f"model {model}" if model else "the tenant"
         try:

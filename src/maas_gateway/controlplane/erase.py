@@ -31,6 +31,7 @@ from maas_gateway.operations.operation import Operation
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_model
 from maas_gateway.principal import Principal
+from maas_gateway.quotas import store as quotas
 from maas_gateway.registry import store as registry
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.model import Model
@@ -171,12 +172,18 @@ class Erase:
             models = _erased(await registry.models(session), model_id)
             for model in models:
                 await registry.drop_model(session, model)
+                await accounts.drop_shares_of(session, model.name)
             if model_id is None:
                 await registry.drop_publishing(session)
                 await accounts.drop_every(session)
                 await auth.drop_every(session)
+                await quotas.drop_every(session)
+        if model_id is None:
+            async with write_all(self._acting.database) as everywhere:
+                await accounts.drop_shares_with(everywhere, owner)
         self._acting.announce(registry.TOPIC)
         self._acting.announce(accounts.TOPIC)
+        self._acting.announce(quotas.TOPIC)
         return _artifacts(models)
 
     async def _wait_for_workers(self) -> int:

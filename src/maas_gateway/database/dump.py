@@ -20,7 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum, auto
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -34,6 +34,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Date,
     Float,
     Integer,
     LargeBinary,
@@ -92,6 +93,7 @@ def _read_json(value: list[Any]) -> Any:
 
 _FORMS: Final[tuple[tuple[type, _Form], ...]] = (
     (UTCDateTime, _Form("time", datetime.isoformat, datetime.fromisoformat)),
+    (Date, _Form("date", date.isoformat, date.fromisoformat)),
     (Uuid, _Form("uuid", str, uuid.UUID)),
     (Boolean, _Form("boolean", bool, bool)),
     (Integer, _Form("integer", int, int)),

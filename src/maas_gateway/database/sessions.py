@@ -81,6 +81,29 @@ class Session:
         statement = self._upsert(table).values(**self._stamp(values)).on_conflict_do_nothing()
         await self._connection.execute(statement)
 
+    async def insert_or_add(
+        self, table: Table, *, key: Mapping[str, Any], fixed: Mapping[str, Any], amounts: Mapping[str, int]
+    ) -> None:
+        """Insert one row, or add amounts to those of the row that has its primary key.
+
+        Args:
+            table: whose row.
+            key: the primary key, the session's tenant left out.
+            fixed: what a new row has besides and an old one keeps.
+            amounts: what is added.
+        """
+        first = self._upsert(table).values(**self._stamp({**key, **fixed, **amounts}))
+        added = {name: table.c[name] + amount for name, amount in amounts.items()}
+        await self._connection.execute(first.on_conflict_do_update(index_elements=list(table.primary_key), set_=added))
+
+    async def sums(
+        self, table: Table, *where: _Where, by: Sequence[ColumnElement[Any]], of: Sequence[str]
+    ) -> Sequence[RowMapping]:
+        """Return the sums of some columns of the matching rows, by other columns and in their order."""
+        added = [func.sum(table.c[name]).label(name) for name in of]
+        statement = select(*by, *added).where(*self._scope(table), *where).group_by(*by).order_by(*by)
+        return (await self._connection.execute(statement)).mappings().all()
+
     async def update(self, table: Table, *where: _Where, **values: Any) -> int:
         """Change the matching rows; return how many there were."""
         statement = update(table).where(*self._scope(table), *where).values(**self._checked(values))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from maas_gateway.clock import Deadline
-from maas_gateway.dataplane.reconcile import Reconciler
+from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.servables import Servables
 from maas_gateway.errors import LabelNotFound, ModelNotFound
 from maas_gateway.identifiers import ModelRef
@@ -40,8 +40,8 @@ class VersionStatus:
 class Describe:
     """Answers questions about models, without running them."""
 
-    def __init__(self, reconciler: Reconciler, servables: Servables) -> None:
-        self._reconciler = reconciler
+    def __init__(self, models: Models, servables: Servables) -> None:
+        self._models = models
         self._servables = servables
 
     async def status(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> list[VersionStatus]:
@@ -51,7 +51,7 @@ class Describe:
             ModelNotFound: there is no such model, version or label for this caller.
         """
         authorize_model(principal, Permission.MODEL_READ, ref)
-        model = await self._reconciler.model(principal.tenant, ref.name, deadline)
+        model = await self._models.model(principal.tenant, ref.name, deadline)
         number = _number(model, ref)
         served = [v for v in model.versions if v.stage is not Stage.STAGED and number in {None, v.version}]
         if not served:
@@ -65,7 +65,7 @@ class Describe:
             ModelNotFound: there is no such model, version or label for this caller.
         """
         authorize_model(principal, Permission.MODEL_READ, ref)
-        return await self._reconciler.resolve(principal.tenant, ref, deadline)
+        return await self._models.resolve(principal.tenant, ref, deadline)
 
     async def versions(self, principal: Principal, name: str, deadline: Deadline) -> list[int]:
         """Return the numbers of a model's serving versions.
@@ -74,7 +74,7 @@ class Describe:
             ModelNotFound: there is no such model for this caller.
         """
         authorize_model(principal, Permission.MODEL_READ, ModelRef(name))
-        model = await self._reconciler.model(principal.tenant, name, deadline)
+        model = await self._models.model(principal.tenant, name, deadline)
         return [version.version for version in model.versions if version.stage is Stage.SERVING]
 
     async def is_ready(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> bool:
@@ -86,12 +86,11 @@ class Describe:
         return self._servables.ready(await self.version(principal, ref, deadline)) is not None
 
     async def names(self, principal: Principal) -> list[str]:
-        """Return the names of the models that the caller may read and that serve."""
-        await self._reconciler.refresh()
+        """Return the names of the models that the caller may read and that serve, shared ones too."""
         return [
-            model.name
-            for model in self._reconciler.published(principal.tenant)
-            if is_permitted(principal, Permission.MODEL_READ, model.name)
+            name
+            for name, model in await self._models.every(principal.tenant)
+            if is_permitted(principal, Permission.MODEL_READ, name)
             and any(version.stage is Stage.SERVING for version in model.versions)
         ]
 

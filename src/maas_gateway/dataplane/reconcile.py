@@ -63,6 +63,10 @@ class Reconciler:
         """Return the tenant's models as they are served, by name."""
         return [model for (owner, _), model in sorted(self._published.items(), key=_by_name) if owner == tenant]
 
+    def published_as(self, tenant: TenantId, name: str) -> Model | None:
+        """Return one model as it is served, or None; never waits."""
+        return self._published.get((tenant, name))
+
     def find(self, tenant: TenantId, ref: ModelRef) -> ModelVersion | None:
         """Return the serving version that `ref` means, or None; never waits."""
         if ref.version is None and ref.label is None:

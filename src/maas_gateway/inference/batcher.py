@@ -38,7 +38,7 @@ from maas_gateway.inference.deadlines import DeadlineTimer, is_due
 from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.inference.turn import Outcome, Turn, as_failure, late
-from maas_gateway.inference.waiting import Queue, Waiting
+from maas_gateway.inference.waiting import Charge, Queue, Waiting
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.tensor import Tensor
 
@@ -130,13 +130,16 @@ class Batcher:
         """Requests that wait, those in the running batch not counted."""
         return len(self._queue)
 
-    async def submit(self, request: InferenceRequest, tenant: TenantId, deadline: Deadline) -> tuple[Tensor, ...]:
+    async def submit(
+        self, request: InferenceRequest, tenant: TenantId, deadline: Deadline, charge: Charge | None = None
+    ) -> tuple[Tensor, ...]:
         """Wait for the answer to one request.
 
         Args:
             request: checked against the model's signature; its arrays are not to change meanwhile.
             tenant: whose request it is; it shares batches with no other's.
             deadline: when the caller gets an error instead, whatever the model does.
+            charge: called with its rows and its part of the engine's seconds if it is answered.
 
         Returns:
             The outputs asked for, in that order, or all in the signature's.
@@ -152,7 +155,7 @@ class Batcher:
         self._check(request)
         deadline.check()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future())
+        waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future(), charge)
         refused = self._queue.put(waiting)
         if refused is not None:
             self._refuse(refused, waiting)
@@ -237,6 +240,7 @@ class Batcher:
 
     def _answer(self, batch: Sequence[Waiting], outcomes: Sequence[Outcome], took_s: float) -> None:
         failures: list[Exception] = []
+        n_all = sum([waiting.request.n_rows for waiting in batch])
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 failures.append(outcome)
@@ -244,10 +248,12 @@ class Batcher:
                 waiting.fail(as_failure(outcome))
             elif not waiting.future.done():
                 waiting.future.set_result(outcome)
-        self._count(batch, failures, took_s)
+                if waiting.charge is not None:
+                    n_rows = waiting.request.n_rows
+                    waiting.charge(n_rows, took_s * n_rows / n_all if n_all else 0.0)
+        self._count(batch, failures, n_all, took_s)
 
-    def _count(self, batch: Sequence[Waiting], failures: Sequence[Exception], took_s: float) -> None:
-        n_rows = sum([waiting.request.n_rows for waiting in batch])
+    def _count(self, batch: Sequence[Waiting], failures: Sequence[Exception], n_rows: int, took_s: float) -> None:
         self._took_s = 0.8 * self._took_s + 0.2 * took_s if self._took_s else took_s
         self.counts.n_batches += 1
         self.counts.n_requests += len(batch)

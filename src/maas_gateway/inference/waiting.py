@@ -15,14 +15,17 @@ per-flow queueing", IEEE JSAC 17(6), 1999: longest queue drop.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from maas_gateway.clock import Deadline
 from maas_gateway.identifiers import TenantId
 from maas_gateway.inference.batch import Arrays
 from maas_gateway.inference.compatibility import BatchKey, Form
 from maas_gateway.tensors.inference import InferenceRequest
+
+Charge: TypeAlias = Callable[[int, float], None]
 
 
 @dataclass(slots=True, eq=False)  # not frozen: made for each request, in a third of the time
@@ -34,12 +37,14 @@ class Waiting:
         key: whom it may share a batch with.
         deadline: when its answer is of no use any more.
         future: gets all outputs, or the error; done also when the caller has gone.
+        charge: told of an answer's rows and of its part of the engine's seconds, before the caller has it.
     """
 
     request: InferenceRequest
     key: BatchKey
     deadline: Deadline
     future: asyncio.Future[Arrays]
+    charge: Charge | None = None
 
     def fail(self, error: Exception) -> None:
         """Give the caller an error, unless it has an answer or has gone."""

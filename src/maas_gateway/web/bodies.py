@@ -1,7 +1,7 @@
 """Reading a management request's body: after the caller is known, bounded in size and time, every unknown field named."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -68,10 +68,11 @@ def body_schema(kind: type[BaseModel], example: dict[str, Any] | None = None) ->
     """Return the OpenAPI description of a JSON body of `kind`, for a route that reads it itself.
 
     Args:
-        kind: a model whose fields are no models, since its schema stands where it is used.
+        kind: a model; the schemas of models in it stand where they are used, so it cannot hold itself.
         example: one that `kind` takes.
     """
-    content: dict[str, Any] = {"schema": kind.model_json_schema()}
+    schema = kind.model_json_schema()
+    content: dict[str, Any] = {"schema": _inlined(schema, schema.pop("$defs", {}))}
     if example is not None:
         content["example"] = example
     too_large = PayloadTooLarge(f"the body is larger than the {MAX_BODY_BYTES} bytes that are accepted")
@@ -80,6 +81,17 @@ def body_schema(kind: type[BaseModel], example: dict[str, Any] | None = None) ->
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": {str(status): answer for status, answer in answers.items()},
     }
+
+
+def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
+    """Return a schema with what it refers to in its place; what stands beside a reference wins."""
+    if isinstance(schema, list):
+        return [_inlined(part, named) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    meant = named[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+    whole = {**meant, **{name: value for name, value in schema.items() if name != "$ref"}}
+    return {name: _inlined(value, named) for name, value in whole.items()}
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:

@@ -53,7 +53,11 @@ def length_of(header: bytes | None) -> int | None:
 
 
 class Exchange:
-    """A request being answered."""
+    """A request being answered.
+
+    Attributes:
+        n_body_bytes: the size of its body as sent: as declared, or 0, until it has been read.
+    """
 
     __slots__ = (
         "_by_name",
@@ -63,6 +67,7 @@ class Exchange:
         "began_s",
         "headers",
         "method",
+        "n_body_bytes",
         "path",
         "request_id",
         "status",
@@ -76,6 +81,7 @@ class Exchange:
         self.request_id = _request_id(self._by_name)
         self.began_s = time.perf_counter()
         self.status = 0
+        self.n_body_bytes = length_of(self._by_name.get(b"content-length")) or 0
         self._receive = receive
         self._send = send
         self._is_read = False
@@ -109,6 +115,7 @@ class Exchange:
                     body = await reading
             except TimeoutError:
                 raise DeadlineExceeded("the body did not arrive in time") from None
+        self.n_body_bytes = len(body)
         return body if encoding is None or encoding.lower() == b"identity" else _inflated(body, max_bytes)
 
     async def answer(self, status: int, body: bytes, extra: RawHeaders = (), *, content_type: bytes = JSON) -> None:

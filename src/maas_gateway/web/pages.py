@@ -66,6 +66,8 @@ _TAGS: Final[Mapping[str, str]] = {
     "Keys": "Keyrings and their rotation.",
     "Tenants": "Who is served here.",
     "Accounts": "Users, service accounts and their roles.",
+    "Shares": "Models that another tenant may invoke.",
+    "Quotas and usage": "How much callers may ask for, and how much they did.",
     "Audit": "The record of acts and refusals.",
     _TAG: "The gateway itself: these need no credential.",
 }

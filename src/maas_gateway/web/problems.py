@@ -1,6 +1,7 @@
 """From an error's class to an HTTP status; the only place where those numbers stand.
 
-Source: RFC 9110 section 15; RFC 9457 (problem details); RFC 6750 section 3 (WWW-Authenticate).
+Source: RFC 9110 section 15; RFC 9457 (problem details); RFC 6750 section 3 (WWW-Authenticate);
+draft-ietf-httpapi-ratelimit-headers-06 section 3 (RateLimit-Limit, -Remaining, -Reset).
 """
 
 import math
@@ -69,8 +70,15 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, PermissionDenied):
         challenge = f'Bearer realm="{REALM}", error="insufficient_scope"'
         headers.append((b"www-authenticate", challenge.encode()))
-    if error.retry_after_s is not None or isinstance(error, Unavailable):
-        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1))).encode()))
+    wait = str(max(1, math.ceil(error.retry_after_s or 1))).encode()
+    if error.retry_after_s is not None or isinstance(error, Unavailable | QuotaExceeded):
+        headers.append((b"retry-after", wait))
+    if isinstance(error, QuotaExceeded):
+        headers += [
+            (b"ratelimit-limit", str(error.limit).encode()),
+            (b"ratelimit-remaining", str(error.remaining).encode()),
+            (b"ratelimit-reset", wait),
+        ]
     return headers
 
 

@@ -130,7 +130,7 @@ class OpenInferenceRoutes:
             request, given_id = read_infer(await exchange.body(self._max_body_bytes, deadline), signature)
             return request
 
-        response = await self._predict.predict(principal, ref, read, deadline)
+        response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
         await exchange.answer(200, write_infer(response, given_id or exchange.request_id))
 
 

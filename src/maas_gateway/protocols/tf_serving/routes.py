@@ -101,7 +101,7 @@ class TFServingRoutes:
             return request
 
         try:
-            response = await self._predict.predict(principal, ref, read, deadline)
+            response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
         except ModelNotFound as error:
             raise _servable_not_found(error, ref) from error
         await exchange.answer(200, write_predict(response, form))

@@ -1,0 +1,154 @@
+"""Routes of quotas and usage, in the caller's own tenant."""
+
+import base64
+import binascii
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.quota_schemas import (
+    BudgetLine,
+    BudgetsAnswer,
+    NewQuota,
+    QuotaChange,
+    QuotaRuleAnswer,
+    QuotasAnswer,
+    SharedUsageAnswer,
+    SharedUsageLine,
+    UsageAnswer,
+    UsageLine,
+)
+from maas_gateway.controlplane.quotas import UsageCursor
+from maas_gateway.errors import InvalidRequest
+from maas_gateway.web.bodies import body_schema, read_body
+
+router: Final = APIRouter(prefix="/admin/v1", tags=["Quotas and usage"], responses=RESPONSES)
+
+QuotaId = Annotated[uuid.UUID, Path(description="The quota's id.")]
+Limit = Annotated[int, Query(ge=1, le=1_000, description="How many at most.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
+Since = Annotated[date | None, Query(alias="from", description="The first day (UTC); none means 30 days before `to`.")]
+Until = Annotated[date | None, Query(alias="to", description="The last day (UTC); none means today.")]
+
+_DAYS: Final = timedelta(days=30)
+
+
+@router.get("/quotas")
+async def list_quotas(gateway: Gate, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> QuotasAnswer:
+    """List quotas of your principals and models, and the one that the platform has written for your tenant."""
+    after = "" if cursor is None else str(_id_of(cursor))
+    found = await gateway.quotas.every(caller, after=after, limit=limit)
+    following = str(found[-1].rule_id) if len(found) == limit else None
+    return QuotasAnswer(quotas=[QuotaRuleAnswer.of(rule) for rule in found], next_cursor=following)
+
+
+@router.post(
+    "/quotas",
+    status_code=201,
+    openapi_extra=body_schema(
+        NewQuota, {"model": "breast-cancer", "quota": {"requests": {"amount": 600, "window_s": 60}}}
+    ),
+)
+async def add_quota(request: Request, response: Response, gateway: Gate, caller: Caller) -> QuotaRuleAnswer:
+    """Limit a principal, a model, or a principal on a model; every quota that covers a caller holds.
+
+    A model's rates and places are for all its callers together; its `lifetime_rows` are each principal's own, unless
+    a quota of that principal on that model says otherwise. Beyond a limit, predictions are answered 429.
+    """
+    new = await read_body(request, NewQuota)
+    rule = await gateway.quotas.add(caller, new.quota.quota(), subject=new.subject, model=new.model)
+    response.headers["Location"] = f"/admin/v1/quotas/{rule.rule_id}"
+    return QuotaRuleAnswer.of(rule)
+
+
+@router.get("/quotas/{quota_id}")
+async def get_quota(gateway: Gate, caller: Caller, quota_id: QuotaId) -> QuotaRuleAnswer:
+    """Describe a quota."""
+    return QuotaRuleAnswer.of(await gateway.quotas.one(caller, quota_id))
+
+
+@router.patch("/quotas/{quota_id}", openapi_extra=body_schema(QuotaChange, {"quota": {"lifetime_rows": 10_000}}))
+async def change_quota(request: Request, gateway: Gate, caller: Caller, quota_id: QuotaId) -> QuotaRuleAnswer:
+    """Write what a quota allows from now on; what is left out of it is limited no more."""
+    change = await read_body(request, QuotaChange)
+    return QuotaRuleAnswer.of(await gateway.quotas.change(caller, quota_id, change.quota.quota()))
+
+
+@router.delete("/quotas/{quota_id}", status_code=204)
+async def remove_quota(gateway: Gate, caller: Caller, quota_id: QuotaId) -> None:
+    """Have a quota limit nobody any more; rows spent of a lifetime budget stay spent."""
+    await gateway.quotas.remove(caller, quota_id)
+
+
+@router.get("/budgets")
+async def list_budgets(gateway: Gate, caller: Caller) -> BudgetsAnswer:
+    """Tell what is spent of lifetime budgets."""
+    spent = await gateway.quotas.spent(caller)
+    return BudgetsAnswer(
+        budgets=[BudgetLine(holder=holder, model=model, spent_rows=n) for (holder, model), n in sorted(spent.items())]
+    )
+
+
+@router.get("/usage")
+async def list_usage(
+    gateway: Gate, caller: Caller, since: Since = None, until: Until = None, limit: Limit = 1_000, cursor: Cursor = None
+) -> UsageAnswer:
+    """Tell what your principals used, by day, principal and model: predictions answered, rows, engine time.
+
+    What was answered within the last second or so may be missing still.
+    """
+    first, last = _days(since, until)
+    after = None if cursor is None else _usage_cursor(cursor)
+    lines = await gateway.quotas.usage(caller, first, last, after=after, limit=limit)
+    following = _cursor_text(lines[-1].day, lines[-1].subject, lines[-1].model) if len(lines) == limit else None
+    return UsageAnswer(usage=[UsageLine.of(line) for line in lines], next_cursor=following)
+
+
+@router.get("/usage/shares")
+async def list_shared_usage(
+    gateway: Gate, caller: Caller, since: Since = None, until: Until = None
+) -> SharedUsageAnswer:
+    """Tell what other tenants used of your models through shares, by day, tenant and model."""
+    first, last = _days(since, until)
+    lines = [
+        SharedUsageLine(
+            day=line["day"],
+            consumer=line["tenant_id"],
+            model=line["own_name"],
+            requests=line["requests"],
+            rows=line["rows"],
+            compute_ms=round(int(line["compute_us"]) / 1e3, 3),
+        )
+        for line in await gateway.quotas.shared_usage(caller, first, last)
+    ]
+    return SharedUsageAnswer(usage=lines)
+
+
+def _days(since: date | None, until: date | None) -> tuple[date, date]:
+    last = until or datetime.now(UTC).date()  # noqa: TID251  only what is asked for where nothing was said
+    first = since or last - min(_DAYS, last - date.min)
+    if first > last:
+        raise InvalidRequest("from: it is after to")
+    return first, last
+
+
+def _id_of(cursor: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(cursor)
+    except ValueError as cause:
+        raise InvalidRequest("cursor: it is none that this list gave") from cause
+
+
+def _cursor_text(day: date, subject: uuid.UUID, model: str) -> str:
+    return base64.urlsafe_b64encode(f"{day.isoformat()} {subject} {model}".encode()).decode()
+
+
+def _usage_cursor(text: str) -> UsageCursor:
+    try:
+        day, subject, model = base64.urlsafe_b64decode(text.encode("ascii")).decode().split(" ", 2)
+        return date.fromisoformat(day), uuid.UUID(subject), model
+    except (ValueError, binascii.Error) as cause:
+        raise InvalidRequest("cursor: it is none that this list gave") from cause
