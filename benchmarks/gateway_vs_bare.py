@@ -57,7 +57,12 @@ def body_of(place: Place) -> str:
 
 def token(server: Running, place: Place) -> str:
     """Return an access token of the invoker."""
-    form = {"grant_type": "client_credentials", "client_id": place.client_id, "client_secret": place.client_secret}
+    return token_of(server, place.client_id, place.client_secret)
+
+
+def token_of(server: Running, client_id: str, client_secret: str) -> str:
+    """Return an access token of a service account."""
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
     address = f"http://{HOST}:{server.port}/oauth/token"
     with urllib.request.urlopen(address, data=urllib.parse.urlencode(form).encode(), timeout=30) as answer:
         return str(json.load(answer)["access_token"])

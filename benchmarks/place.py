@@ -14,11 +14,13 @@ from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.identifiers import ModelRef, TenantId
 from maas_gateway.place import prepare
+from maas_gateway.quotas.quota import Quota
 from maas_gateway.settings import load_settings
 from maas_gateway.telemetry import logs
 from maas_gateway.training.seed import TrainedSeed, train_seed
 
 TENANT: Final = "bench"
+GUEST: Final = "guest"
 MODEL: Final = "breast-cancer"
 VERSION: Final = 1
 OPERATOR: Final = "operator"
@@ -32,6 +34,7 @@ class Place:
         data_dir: of a gateway that serves `MODEL`.
         client_id: of an invoker.
         client_secret: the same.
+        guest: the id and secret of an invoker of another tenant, which the model is shared with.
         tenant: whose the model is.
         custodian: what a key custodian of it signs in with, as `POST /oauth/token` takes it.
         operator: the same of the platform's operator.
@@ -43,6 +46,7 @@ class Place:
     data_dir: Path
     client_id: str
     client_secret: str
+    guest: tuple[str, str]
     tenant: TenantId
     custodian: Mapping[str, str]
     operator: Mapping[str, str]
@@ -67,7 +71,8 @@ async def _served(data_dir: Path, archive: Path, seed: TrainedSeed) -> Place:
     password = new_password()
     async with open_gateway(settings) as gateway:
         await gateway.provision.operator(OPERATOR, password)
-        await gateway.provision.tenant(TENANT, "owner", new_password())
+        owner = new_password()
+        await gateway.provision.tenant(TENANT, "owner", owner)
         publisher = await _account(gateway, "publisher")
         invoker = await _account(gateway, "invoker")
         custodian = await _account(gateway, "key-custodian")
@@ -75,10 +80,12 @@ async def _served(data_dir: Path, archive: Path, seed: TrainedSeed) -> Place:
         ref = ModelRef(MODEL, VERSION)
         await gateway.upload.upload(signed_in.principal, ref, _incoming(seed.archive))
         await gateway.promote.promote(signed_in.principal, ref)
+        guest = await _guest(gateway, owner)
     return Place(
         data_dir=data_dir,
         client_id=invoker[0],
         client_secret=invoker[1],
+        guest=guest,
         tenant=signed_in.principal.tenant,
         custodian={"grant_type": "client_credentials", "client_id": custodian[0], "client_secret": custodian[1]},
         operator={"grant_type": "password", "username": f"{OPERATOR}@platform", "password": password},
@@ -88,9 +95,19 @@ async def _served(data_dir: Path, archive: Path, seed: TrainedSeed) -> Place:
     )
 
 
-async def _account(gateway: Gateway, role: str) -> tuple[str, str]:
+async def _guest(gateway: Gateway, owner: str) -> tuple[str, str]:
+    """Share the model with another tenant; return what an invoker of that one signs in with."""
+    await gateway.provision.tenant(GUEST, "owner", new_password())
+    invoker = await _account(gateway, "invoker", GUEST)
+    consumer = (await gateway.sign_in.by_secret(*invoker)).principal.tenant
+    signed_in = await gateway.sign_in.by_password(f"owner@{TENANT}", owner)
+    await gateway.shares.add(signed_in.principal, MODEL, consumer, Quota())
+    return invoker
+
+
+async def _account(gateway: Gateway, role: str, tenant: str = TENANT) -> tuple[str, str]:
     client_id, secret = new_client_id(), new_secret()
-    await gateway.provision.service_account(TENANT, role, client_id=client_id, secret=secret)
+    await gateway.provision.service_account(tenant, role, client_id=client_id, secret=secret)
     return client_id, secret
 
 

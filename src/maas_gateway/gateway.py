@@ -50,8 +50,10 @@ from maas_gateway.dataplane.reconcile import Reconciler
 from maas_gateway.dataplane.servables import BatchLimits, Servables
 from maas_gateway.dataplane.shares import Shares
 from maas_gateway.dataplane.terms import TermsBook
+from maas_gateway.dataplane.turnstile import Turnstile
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import convert_keras, limits_for
+from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
@@ -125,7 +127,8 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         ground = await _ground(settings, metrics or Metrics(), stack)
         acting, tasks = ground.acting, ground.tasks
         identity = _identity(ground)
-        serving, accounting = _serving(ground, stack), _accounting(ground, stack)
+        accounting = _accounting(ground, stack)
+        serving = _serving(ground, FairTime(accounting.terms.weight_of), stack)
         models = Models(serving.reconciler, accounting.shares)
         operate = Operate(acting, tasks.spawn)
         rotate, schedule = _rotation(ground, operate)
@@ -138,7 +141,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             sign_in=identity.sign_in,
             jwks=identity.jwks,
             statements=ground.statements,
-            predict=Predict(models, serving.servables, accounting.terms, accounting.limiter),
+            predict=_predict(settings, models, serving.servables, accounting),
             describe=Describe(models, serving.servables),
             reconciler=serving.reconciler,
             upload=_upload(ground),
@@ -299,14 +302,15 @@ async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
         identity.authenticator.forget_standings()
 
 
-def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:
+def _servables(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> Servables:
     inference = ground.settings.inference
-    executor = ThreadExecutor(inference.n_threads)
+    executor = ThreadExecutor(inference.n_threads, fair_time=fair_time)
     stack.callback(executor.close)
     servables = Servables(
         ground.artifacts,
         executor,
         limits=BatchLimits(inference.max_batch_rows, inference.max_queue),
+        fair_time=fair_time,
         audit=ground.acting.audit,
         metrics=ground.metrics,
         clock=ground.acting.clock,
@@ -314,6 +318,11 @@ def _servables(ground: _Ground, stack: AsyncExitStack) -> Servables:
     )
     stack.push_async_callback(servables.close)
     return servables
+
+
+def _predict(settings: Settings, models: Models, servables: Servables, accounting: _Accounting) -> Predict:
+    turnstile = Turnstile(accounting.terms.weight_of, max_waiting=settings.inference.max_queue)
+    return Predict(models, servables, accounting.terms, accounting.limiter, turnstile=turnstile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +333,9 @@ class _Serving:
     reconciler: Reconciler
 
 
-def _serving(ground: _Ground, stack: AsyncExitStack) -> _Serving:
+def _serving(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> _Serving:
     acting, tasks = ground.acting, ground.tasks
-    servables = _servables(ground, stack)
+    servables = _servables(ground, fair_time, stack)
     reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
     tasks.loop("changes", ground.changes.run)
     tasks.loop("reconcile", reconciler.run)

@@ -15,7 +15,7 @@ from builders.gateways import World, running_gateway
 from builders.models import DemoModel, published_model
 from maas_gateway.dataplane.servables import Servable, _give_back
 from maas_gateway.errors import ModelNotReady
-from maas_gateway.identifiers import ModelRef
+from maas_gateway.identifiers import PLATFORM, ModelRef, TenantId
 from maas_gateway.inference.executor import Executor
 from maas_gateway.registry.model import ModelVersion
 
@@ -32,8 +32,8 @@ class _HeldExecutor:
         self.has_begun = threading.Event()
         self.may_go_on = threading.Event()
 
-    def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        return self._executor.submit(lambda: self._held(call))
+    def submit(self, call: Callable[[], T], tenant: TenantId = PLATFORM) -> asyncio.Future[T]:
+        return self._executor.submit(lambda: self._held(call), tenant)
 
     async def run(self, call: Callable[[], T]) -> T:
         return await self.submit(call)

@@ -12,12 +12,14 @@ from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.servables import Servable, Servables
 from maas_gateway.dataplane.terms import Terms, TermsBook
+from maas_gateway.dataplane.turnstile import Turnstile
 from maas_gateway.errors import ModelNotReady, SignatureMismatch, Unavailable
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
 from maas_gateway.principal import Principal
 from maas_gateway.quotas.limiter import Admission, Limiter
+from maas_gateway.quotas.limits import Limits
 from maas_gateway.registry.model import ModelVersion
 from maas_gateway.tensors.inference import InferenceRequest, InferenceResponse
 from maas_gateway.tensors.signature import ModelSignature
@@ -37,7 +39,10 @@ class Arriving(Protocol):
 class Predict:
     """Answers predictions."""
 
-    def __init__(self, models: Models, servables: Servables, terms: TermsBook, limiter: Limiter) -> None:
+    def __init__(
+        self, models: Models, servables: Servables, terms: TermsBook, limiter: Limiter, *, turnstile: Turnstile
+    ) -> None:
+        self._turnstile = turnstile
         self._models = models
         self._servables = servables
         self._terms = terms
@@ -70,9 +75,18 @@ class Predict:
         )
         terms = self._terms.kept(principal, ref.name) or await self._terms.find(principal, ref.name)
         asking = _Asking(principal, ref, read, deadline)
-        if terms.limits is None:
-            return await self._answer(asking, version, terms)
-        admission = await self._limiter.enter(terms.limits, arriving.n_body_bytes)
+        await self._turnstile.enter(principal.tenant, deadline)
+        try:
+            if terms.limits is None:
+                return await self._answer(asking, version, terms)
+            return await self._answer_within(terms.limits, asking, version, terms, arriving=arriving)
+        finally:
+            self._turnstile.leave(principal.tenant)
+
+    async def _answer_within(
+        self, limits: Limits, asking: "_Asking", version: ModelVersion, terms: Terms, *, arriving: Arriving
+    ) -> InferenceResponse:
+        admission = await self._limiter.enter(limits, arriving.n_body_bytes)
         try:
             return await self._answer(asking, version, terms, _Counted(self._limiter, admission, arriving))
         finally:

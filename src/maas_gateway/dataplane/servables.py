@@ -22,6 +22,7 @@ from maas_gateway.errors import DeadlineExceeded, GatewayError, IntegrityFailure
 from maas_gateway.identifiers import ModelId
 from maas_gateway.inference.batcher import Batcher
 from maas_gateway.inference.executor import Executor
+from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.runtimes.catalogue import LOADERS
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.registry.artifacts import Artifacts
@@ -83,6 +84,7 @@ class Servables:
         executor: Executor,
         *,
         limits: BatchLimits,
+        fair_time: FairTime,
         audit: AuditLog,
         metrics: Metrics,
         clock: Clock,
@@ -91,6 +93,7 @@ class Servables:
         self._artifacts = artifacts
         self._executor = executor
         self._limits = limits
+        self._fair_time = fair_time
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -203,7 +206,9 @@ class Servables:
         memory = await self._artifacts.open(version, version.plan.runtime)
         runtime = await asyncio.to_thread(_warm_runtime, version, memory)
         limits = self._limits
-        batcher = Batcher(runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue)
+        batcher = Batcher(
+            runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue, fair_time=self._fair_time
+        )
         return Servable(version, memory, runtime, batcher)
 
     def _departure(self) -> asyncio.Event:

@@ -51,10 +51,16 @@ class TermsBook:
         self._shares = shares
         self._usage = usage
         self._kept: Memory[tuple[SubjectId, str], Terms] = Memory(MAX_KEPT)
+        self._weights: dict[TenantId, int] = {}
 
     def forget(self) -> None:
         """Ask the database again from now on."""
         self._kept.forget()
+        self._weights.clear()
+
+    def weight_of(self, tenant: TenantId) -> int:
+        """Return how much of busy engines a tenant gets for each 1 of others, as far as it has asked for anything."""
+        return self._weights.get(tenant, 1)
 
     def kept(self, principal: Principal, name: str) -> Terms | None:
         """Return a caller's terms for a model if they are known; never waits."""
@@ -73,5 +79,9 @@ class TermsBook:
         if DOT in name:
             share = await self._shares.share(principal.tenant, name)
             asked = Asked(principal.tenant, principal.subject, name, share.owner, share.model, share.share_id)
-        limits = limits_of(await store.covering(self._database, asked), asked)
+        rules = await store.covering(self._database, asked)
+        limits = limits_of(rules, asked)
+        for rule in rules:
+            if rule.tenant == asked.tenant and rule.quota.weight:
+                self._weights[asked.tenant] = rule.quota.weight
         return Terms(asked.owner, asked.own_name, limits, self._usage.meter(asked))

@@ -36,6 +36,7 @@ from maas_gateway.inference.batch import Arrays
 from maas_gateway.inference.compatibility import check_rows, has_rows, key_of
 from maas_gateway.inference.deadlines import DeadlineTimer, is_due
 from maas_gateway.inference.executor import Executor
+from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.inference.turn import Outcome, Turn, as_failure, late
 from maas_gateway.inference.waiting import Charge, Queue, Waiting
@@ -94,6 +95,7 @@ class Batcher:
         *,
         max_rows: int,
         max_queue: int,
+        fair_time: FairTime | None = None,
         observe: Callable[[BatchReport], None] | None = None,
     ) -> None:
         """Start idle.
@@ -103,6 +105,7 @@ class Batcher:
             executor: where it runs.
             max_rows: rows given to the runtime at once, at least 1.
             max_queue: requests that may wait, at least 1; those in the running batch do not count.
+            fair_time: says whose turn it is; one for all batchers that share an executor.
             observe: called on the event loop after each batch, for metrics and logs.
         """
         if max_rows < 1 or max_queue < 1:
@@ -115,7 +118,7 @@ class Batcher:
         self._has_rows = has_rows(runtime.signature)
         self._n_inputs = len(runtime.signature.inputs)
         self._outputs = {spec.name: (at, spec) for at, spec in enumerate(runtime.signature.outputs)}
-        self._queue = Queue(max_queue)
+        self._queue = Queue(max_queue, None if fair_time is None else fair_time.tag)
         self._running: Sequence[Waiting] = ()
         self._timer = DeadlineTimer(self._expire)
         self._is_started = False
@@ -219,7 +222,7 @@ class Batcher:
         turn = Turn(self._runtime, batch, max_rows=self._max_rows, has_rows=self._has_rows)
         self._began_s = time.monotonic()
         try:
-            future = self._executor.submit(turn)
+            future = self._executor.submit(turn, batch[0].key.tenant)
         except Exception as error:  # noqa: BLE001  the outermost frame of the lane: every caller must hear of it
             asyncio.get_running_loop().call_soon(self._start)
             self._answer(batch, [error] * len(batch), 0.0)

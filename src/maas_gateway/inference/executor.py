@@ -11,17 +11,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from maas_gateway.identifiers import PLATFORM, TenantId
+
 T = TypeVar("T")
 
 
 class Executor(Protocol):
     """Runs blocking calls somewhere else."""
 
-    def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
+    def submit(self, call: Callable[[], T], tenant: TenantId = PLATFORM) -> asyncio.Future[T]:
         """Hand a call over and return at once; to be called on the event loop.
 
         Args:
             call: may block; runs exactly once, on one thread, unless the executor is closed first.
+            tenant: for whom; where calls wait, it decides which is next.
 
         Returns:
             A future of the running loop with what `call` returns or raises.

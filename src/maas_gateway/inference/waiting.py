@@ -2,7 +2,7 @@
 
 Rules:
 
-* tenants take turns, so a tenant with a long line delays another by at most one batch;
+* whose turn it is `fairness` says; a tenant with a long line delays another by at most one batch;
 * a tenant's requests that may share a batch stand in one line, first come first served; its lines
   take turns too;
 * a batch is the head of a line and those behind it whose rows still fit;
@@ -55,13 +55,16 @@ class Waiting:
 class Queue:
     """The requests that wait for one model."""
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, tag: Callable[[TenantId], float] | None = None) -> None:
         """Start empty.
 
         Args:
             max_length: how many requests may wait, at least 1.
+            tag: who of those that wait has the least is next; without it, or where two have the same, tenants take
+                turns.
         """
         self._max_length = max_length
+        self._tag = tag
         self._tenants: OrderedDict[TenantId, _Lines] = OrderedDict()
         self._length = 0
 
@@ -101,7 +104,8 @@ class Queue:
             Requests with one `BatchKey`, none of them done; empty if nobody waits.
         """
         while self._tenants:
-            tenant, lines = self._tenants.popitem(last=False)
+            tenant = self._next()
+            lines = self._tenants.pop(tenant)
             batch, n_left = lines.take(max_rows)
             self._length -= n_left
             if lines.by_form:
@@ -118,6 +122,11 @@ class Queue:
             self._length -= 1
             if not lines.by_form:
                 del self._tenants[tenant]
+
+    def _next(self) -> TenantId:
+        if self._tag is None or len(self._tenants) == 1:
+            return next(iter(self._tenants))
+        return min(self._tenants, key=self._tag)
 
     def _make_room(self, newcomer: TenantId) -> Waiting | None:
         own = self._tenants.get(newcomer)
