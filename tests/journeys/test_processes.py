@@ -194,6 +194,37 @@ def test_whoever_may_no_longer_is_refused_by_every_worker_within_a_second(demo_d
         settled(invoker, "breast-cancer", 200)
 
 
+def test_commands_act_as_who_is_signed_in_also_two_at_once_and_when_the_token_has_expired(
+    demo_dir: Path, tmp_path: Path
+) -> None:
+    owner = _accounts(demo_dir)["owner"]
+    with serving(demo_dir) as served:
+        home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+        refused = run_command("users", "list", **home)
+        assert refused.returncode == os.EX_UNAVAILABLE
+        assert "maas-gateway login" in refused.stderr
+        wrong = run_command("login", owner.name, "--url", served.url, "--password", "wrong", **home)
+        assert (wrong.returncode, "wrong" in wrong.stderr) == (os.EX_DATAERR, True)
+        signed_in = run_command("login", owner.name, "--url", served.url, "--password", owner.secret, **home)
+        assert signed_in.returncode == 0, signed_in.stderr
+        (kept,) = tmp_path.rglob("session.json")
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert owner.secret not in kept.read_text()
+        kept.write_text(json.dumps({**json.loads(kept.read_text()), "expires_at": 0}))
+        both = [
+            subprocess.Popen([PROGRAM, "users", "list"], env=environment(**home), stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for command in both:
+            assert "owner  owner" in command.communicate(timeout=60)[0]
+            assert command.returncode == 0
+        token = json.loads(kept.read_text())["access_token"]
+        assert run_command("logout", **home).stdout == "Signed out.\n"
+        answer = httpx.get(f"{served.url}/admin/v1/users", headers={"authorization": f"Bearer {token}"}, timeout=30)
+        assert answer.status_code == 401
+        assert run_command("logout", **home).stdout == "Nobody was signed in.\n"
+
+
 def test_usage_of_a_killed_gateway_lacks_no_more_than_its_last_second(demo_dir: Path, tmp_path: Path) -> None:
     place = tmp_path / "var"
     shutil.copytree(demo_dir, place)

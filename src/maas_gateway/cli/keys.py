@@ -19,9 +19,9 @@ Purpose = Annotated[
 Number = Annotated[int, typer.Argument(metavar="VERSION", help="The key version's number.")]
 
 
-def _role(purpose: str | None, role: str | None) -> str:
-    """Return whose key ring that is, unless the caller says."""
-    return role or ("operator" if purpose in {"root", "token-signing", "statements", "console-sessions"} else "owner")
+def _default(purpose: str | None) -> str:
+    """Return whose key ring that is."""
+    return "operator" if purpose in {"root", "token-signing", "statements", "console-sessions"} else "owner"
 
 
 @app.command("list")
@@ -31,7 +31,7 @@ def list_keyrings(
     """List keyrings: versions, states, and what still uses each. `--as operator` lists the platform's."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=_role(None, role)) as gateway:
+    with connect(url, token, data_dir, role=role, default=_default(None)) as gateway:
         found = gateway.keyrings()
     if as_json:
         typer.echo(json.dumps(found))
@@ -59,7 +59,7 @@ def rotate(
     from maas_gateway.cli.following import follow
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=_role(purpose, role)) as gateway:
+    with connect(url, token, data_dir, role=role, default=_default(purpose)) as gateway:
         operation = gateway.rotate(purpose, is_dry_run=dry_run, holder=holder)
         operation = follow(gateway, operation, f"Rotating {purpose}", as_json=as_json)
     _tell(operation, as_json=as_json, dry_run=dry_run, done="rewrapped", subject=purpose)
@@ -78,7 +78,7 @@ def reseal(
     from maas_gateway.cli.following import follow
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         operation = gateway.reseal(is_dry_run=dry_run)
         operation = follow(gateway, operation, "Resealing artifacts", as_json=as_json)
     _tell(operation, as_json=as_json, dry_run=dry_run, done="resealed", subject="artifacts")
@@ -95,7 +95,7 @@ def cancel(
     """Have a rotation or resealing stop at its next step; what it has done stays."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         gateway.cancel(operation)
     typer.echo(f"Operation {operation} is cancelled; rotating again goes on from there.")
 
@@ -107,7 +107,7 @@ def retire(
     """Have an old version open and verify nothing any more; refused while anything needs it."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=_role(purpose, role)) as gateway:
+    with connect(url, token, data_dir, role=role, default=_default(purpose)) as gateway:
         gateway.end_key(purpose, version, "retire")
     typer.echo(f"{purpose} version {version} is disabled.")
 
@@ -119,7 +119,7 @@ def destroy(
     """Delete a retired version for ever; refused while anything needs it."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=_role(purpose, role)) as gateway:
+    with connect(url, token, data_dir, role=role, default=_default(purpose)) as gateway:
         gateway.end_key(purpose, version, "destroy")
     typer.echo(f"{purpose} version {version} is destroyed.")
 

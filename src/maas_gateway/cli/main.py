@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from maas_gateway.cli import keys, models, publisher_keys, tenants, tokens
+from maas_gateway.cli import keys, models, publisher_keys, tenants, tokens, users
+from maas_gateway.cli.remote_options import HERE, As, Folder, Token, Url
 from maas_gateway.client.failure import GatewayRefused
 from maas_gateway.errors import (
     GatewayError,
@@ -38,6 +39,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(publisher_keys.app, name="publisher-keys")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
+app.add_typer(users.app, name="users")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(database, name="database")
 
@@ -124,6 +126,45 @@ def doctor(
     from maas_gateway.cli.doctor import run_doctor
 
     run_doctor(config, {"data_dir": data_dir}, is_deep=deep)
+
+
+@app.command()
+def login(
+    username: Annotated[str, typer.Argument(metavar="USERNAME", help="`<name>@<tenant>`.")],
+    url: Annotated[str, typer.Option("--url", help="The gateway's address.")] = "http://127.0.0.1:8080",
+    password: Annotated[
+        str, typer.Option("--password", help="Asked for if left out.", prompt=True, hide_input=True)
+    ] = "",
+) -> None:
+    """Sign in at a gateway, for the commands that follow; they go on as you until `logout`, or until it ends."""
+    from maas_gateway.cli.login import run_login
+
+    run_login(url.rstrip("/"), username, password)
+
+
+@app.command()
+def call(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH or DELETE.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="As in the documentation page, /admin/v1/…")],
+    body: Annotated[str | None, typer.Argument(metavar="JSON", help="The body.")] = None,
+    pick: Annotated[str | None, typer.Option("--pick", help="Print this member only: id, owner.password, …")] = None,
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    where: Folder = HERE,
+) -> None:
+    """Call any route of the management API and print its answer: `call GET /admin/v1/usage`."""
+    from maas_gateway.cli.call import run_call
+
+    run_call(method, path, body, pick, whose=(url, token, role, where))
+
+
+@app.command()
+def logout() -> None:
+    """End the sign-in that `login` began, at the gateway too."""
+    from maas_gateway.cli.login import run_logout
+
+    run_logout()
 
 
 @database.command("upgrade")

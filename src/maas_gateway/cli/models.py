@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,10 @@ def push(
 
     signed = _signed(signature, key_id, bundle)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with connect(url, token, data_dir, role=role or "publisher") as gateway, Progress(*columns, disable=as_json) as bar:
+    with (
+        connect(url, token, data_dir, role=role, default="publisher") as gateway,
+        Progress(*columns, disable=as_json) as bar,
+    ):
         task = bar.add_task(f"Pushing {path.name}", total=path.stat().st_size)
 
         def tell(n_bytes: int) -> None:
@@ -70,15 +73,17 @@ def push(
         staged = gateway.push(path, model, version, tell, key_id=key_id, **signed)
     if as_json:
         typer.echo(json.dumps(staged))
-        return
-    error = staged["plan"]["max_relative_error"]
-    typer.echo(
-        f"{model} version {version} is {staged['stage']}, sealed; it answers as the original within {error:.0e}."
-    )
+    else:
+        _tell(staged)
+
+
+def _tell(staged: dict[str, Any]) -> None:
+    name, error = f"{staged['model']} version {staged['version']}", staged["plan"]["max_relative_error"]
+    typer.echo(f"{name} is {staged['stage']}, sealed; it answers as the original within {error:.0e}.")
     if staged["publisher"]:
         typer.echo(f"Signed by {staged['publisher']['name']} (key {staged['publisher']['key_id']}).")
     if staged["stage"] == "staged":
-        typer.echo(f"Next: maas-gateway models promote {model} {version}")
+        typer.echo(f"Next: maas-gateway models promote {staged['model']} {staged['version']}")
 
 
 def _signed(signature: Path | None, key_id: str | None, bundle: Path | None) -> dict[str, bytes]:
@@ -97,7 +102,7 @@ def list_models(
     """List models, their versions and labels."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "publisher") as gateway:
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
         found = gateway.models()
     if as_json:
         typer.echo(json.dumps(found))
@@ -127,7 +132,7 @@ def promote(
     """Have a version serve."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "publisher") as gateway:
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
         gateway.promote(model, version, is_exclusive=exclusive)
     typer.echo(f"{model} version {version} serves.")
 
@@ -145,7 +150,7 @@ def label(
     """Point a label at a serving version."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "publisher") as gateway:
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
         gateway.label(model, name, version)
     typer.echo(f"{model} label '{name}' points at version {version}.")
 
@@ -167,6 +172,6 @@ def erase(
 
     if not yes:
         typer.confirm(f"Erase model {model} with all its versions, for ever?", abort=True)
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         operation = follow(gateway, gateway.erase_model(model), f"Erasing {model}", as_json=False)
     write_certificate(operation, out or Path(f"erasure-{model}.jws"), f"model {model}")

@@ -58,7 +58,7 @@ def add(
         key = json.loads(text) if text.lstrip().startswith("{") else text
     except ValueError:
         raise typer.BadParameter(f"{path} is neither PEM nor JSON", param_hint="FILE") from None
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         added = gateway.add_publisher_key(name, key)
     typer.echo(json.dumps(added) if as_json else f"{name} is registered; its key's id is {added['key_id']}")
 
@@ -70,7 +70,7 @@ def list_keys(
     """List publishers' keys, and tell whether uploads must be signed."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         keys, is_required = gateway.publisher_keys(), gateway.requires_signature()
     if as_json:
         typer.echo(json.dumps({"publisher_keys": keys, "requires_signature": is_required}))
@@ -94,7 +94,7 @@ def remove(
     """
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         found = [known["key_id"] for known in gateway.publisher_keys() if key in {known["key_id"], known["name"]}]
         if not found:
             typer.echo(f"maas-gateway: publisher key '{key}' not found", err=True)
@@ -116,6 +116,6 @@ def require(
     """Say whether every upload must be signed, from the next one on."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "owner") as gateway:
+    with connect(url, token, data_dir, role=role, default="owner") as gateway:
         gateway.require_signature(is_required=signed == "yes")
     typer.echo("Uploads must be signed." if signed == "yes" else "Uploads may be unsigned.")

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Url = Annotated[str | None, typer.Option("--url", help="The gateway's address.  [default: of first-run.json]")]
-Token = Annotated[str | None, typer.Option("--token", help="An access token; without one, first-run.json signs in.")]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", help="An access token or API key; without one, `login` or first-run.json signs in."),
+]
 As = Annotated[
     str | None, typer.Option("--as", help="Whose credential of first-run.json: operator, owner, publisher or invoker.")
 ]

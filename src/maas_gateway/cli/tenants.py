@@ -26,7 +26,7 @@ def create(
     """Onboard a tenant; its first owner's password is told this once."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "operator") as gateway:
+    with connect(url, token, data_dir, role=role, default="operator") as gateway:
         made = gateway.onboard(slug, owner)
     if as_json:
         typer.echo(json.dumps(made))
@@ -42,7 +42,7 @@ def list_tenants(
     """List tenants and their state."""
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "operator") as gateway:
+    with connect(url, token, data_dir, role=role, default="operator") as gateway:
         found = gateway.tenants()
     if as_json:
         typer.echo(json.dumps(found))
@@ -80,7 +80,7 @@ def erase(
 
     if not yes:
         typer.confirm(f"Erase tenant {slug} with all its models, for ever?", abort=True)
-    with connect(url, token, data_dir, role=role or "operator") as gateway:
+    with connect(url, token, data_dir, role=role, default="operator") as gateway:
         operation = follow(gateway, gateway.tenant_act(slug, "erase"), f"Erasing {slug}", as_json=False)
     write_certificate(operation, out or Path(f"erasure-{slug}.jws"), f"tenant {slug}")
 
@@ -90,6 +90,6 @@ def _act(
 ) -> None:
     from maas_gateway.cli.remote import connect
 
-    with connect(url, token, data_dir, role=role or "operator") as gateway:
+    with connect(url, token, data_dir, role=role, default="operator") as gateway:
         gateway.tenant_act(slug, verb)
     typer.echo(f"Tenant {slug} is {done}.")

@@ -39,9 +39,60 @@ class GatewayClient:
             GatewayRefused: the credential is wrong, or the gateway does not answer.
         """
         if self._token is None:
-            answer = self._send("POST", "/oauth/token", data=dict(self._credential))
-            self._token = str(answer["access_token"])
+            self._token = str(self.sign_in()["access_token"])
         return self._token
+
+    def sign_in(self) -> dict[str, Any]:
+        """Return what the token endpoint answers to the credential.
+
+        Raises:
+            GatewayRefused: the credential is wrong, or the gateway does not answer.
+        """
+        return self._send("POST", "/oauth/token", data=dict(self._credential))
+
+    def revoke(self, token: str) -> None:
+        """Have a token be worth nothing; a refresh token with all that came from its sign-in."""
+        self._call("POST", "/oauth/revoke", data={"token": token})
+
+    def users(self) -> list[dict[str, Any]]:
+        """Return the tenant's users."""
+        return list(self._call("GET", "/admin/v1/users")["accounts"])
+
+    def user_named(self, name: str) -> dict[str, Any]:
+        """Return the user of that name, the part after the @ left out.
+
+        Raises:
+            GatewayRefused: the tenant has none.
+        """
+        for user in self.users():
+            if user["name"] == name.partition("@")[0]:
+                return user
+        raise GatewayRefused(404, f"there is no user {name} in your tenant")
+
+    def add_user(self, name: str) -> dict[str, Any]:
+        """Make a user, whose password is told this once."""
+        return self._call("POST", "/admin/v1/users", json={"name": name})
+
+    def enable_user(self, user_id: str, *, is_enabled: bool) -> None:
+        """Enable or disable a user."""
+        self._call("PATCH", f"/admin/v1/users/{user_id}", json={"enabled": is_enabled})
+
+    def reset_password(self, user_id: str) -> str:
+        """Give a user a new password; return it."""
+        return str(self._call("POST", f"/admin/v1/users/{user_id}:reset-password")["password"])
+
+    def remove_user(self, user_id: str) -> None:
+        """Delete a user."""
+        self._call("DELETE", f"/admin/v1/users/{user_id}")
+
+    def bindings(self) -> list[dict[str, Any]]:
+        """Return the tenant's role bindings."""
+        return list(self._call("GET", "/admin/v1/role-bindings")["bindings"])
+
+    def bind(self, subject: str, role: str, model: str | None = None) -> dict[str, Any]:
+        """Give an account a role, on the whole tenant or on one model."""
+        where = {} if model is None else {"model": model}
+        return self._call("POST", "/admin/v1/role-bindings", json={"subject": subject, "role": role, **where})
 
     def models(self) -> list[dict[str, Any]]:
         """Return the caller's models."""
@@ -162,6 +213,10 @@ class GatewayClient:
     def operation(self, operation_id: str) -> dict[str, Any]:
         """Return an operation."""
         return self._call("GET", f"/admin/v1/operations/{operation_id}")
+
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Call any route of the management API; return what it answers, nothing if it answers nothing."""
+        return self._call(method, path, **({} if body is None else {"json": body}))
 
     def close(self) -> None:
         """Close the connection."""
