@@ -9,7 +9,7 @@
       PayloadTooLarge
       MethodNotAllowed
       Refused             InputRefused, OutputRefused, ArtifactRefused
-      QuotaExceeded
+      QuotaExceeded       TooManyAttempts
       IntegrityFailure    CiphertextRejected, SignatureRejected, AuditChainBroken
       Unavailable         ModelNotReady, Overloaded, KeyHolderUnavailable
       Unsupported         UnsupportedDatatype, UnsupportedEncoding
@@ -222,6 +222,13 @@ class QuotaExceeded(GatewayError):
 
     slug = "quota-exceeded"
     title = "Quota exceeded"
+
+
+class TooManyAttempts(QuotaExceeded):
+    """Too many sign-ins failed; the next one is looked at after a while."""
+
+    slug = "too-many-attempts"
+    title = "Too many attempts"
 
 
 class IntegrityFailure(GatewayError):

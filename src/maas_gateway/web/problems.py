@@ -21,6 +21,7 @@ from maas_gateway.errors import (
     PermissionDenied,
     QuotaExceeded,
     Refused,
+    TooManyAttempts,
     Unauthenticated,
     Unavailable,
     Unsupported,
@@ -69,7 +70,7 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, PermissionDenied):
         challenge = f'Bearer realm="{REALM}", error="insufficient_scope"'
         headers.append((b"www-authenticate", challenge.encode()))
-    if error.retry_after_s is not None or isinstance(error, Unavailable):
+    if error.retry_after_s is not None or isinstance(error, (Unavailable, TooManyAttempts)):
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1))).encode()))
     return headers
 
