@@ -23,7 +23,7 @@ from gateway_vs_bare import PATH, body_of, check_answer, token
 from load import Request
 from place import TENANT, Place
 from report import Comparison, PartFailed, paired
-from running import HOST, Running, gateway, load_core, on_core
+from running import Running, gateway, load_core, on_core
 
 ROUNDS: Final = 7
 ROUND_S: Final = 4

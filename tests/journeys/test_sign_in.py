@@ -1,5 +1,6 @@
 """Sign-in under attack: what guessers learn, how long they wait, and that nobody else is kept out by them."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from builders.clocks import StoppedClock
 from builders.gateways import Account, World, bearer, joined_gateway, running_gateway
 from builders.logs import Lines
+from maas_gateway.auth.throttle import HOLD_S
 
 pytestmark = pytest.mark.anyio
 
@@ -27,11 +29,16 @@ async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
 
 
 def stopped(*worlds: World) -> StoppedClock:
-    """Have the waits of these processes go by one clock, which only the test moves."""
+    """Have the waits of these processes go by one clock, which only the test moves, and no refusal be held."""
     clock = StoppedClock()
     for world in worlds:
         world.gateway.sign_in._throttle._clock = clock
+        world.gateway.sign_in._throttle._pause = _at_once
     return clock
+
+
+async def _at_once(_: float) -> None:
+    return
 
 
 @pytest.fixture
@@ -247,6 +254,21 @@ async def test_password_of_any_letters_is_taken_whole(world: World, new: str, ty
         if wrong != new:
             async with world.at(ELSEWHERE) as elsewhere:
                 assert (await sign_in(elsewhere, user, wrong)).status_code == 400
+
+
+async def test_refused_guess_is_answered_late_and_a_sign_in_meanwhile_is_not(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world, world.at(HERE) as here, world.at(ELSEWHERE) as elsewhere:
+        user = await world.tenant("acme")
+        stopped(world)
+        world.gateway.sign_in._throttle._pause = asyncio.sleep
+        for _ in range(5):
+            await sign_in(here, user, "wrong")
+        began = time.perf_counter()
+        guesses = [asyncio.create_task(sign_in(here, user, "wrong")) for _ in range(50)]
+        assert (await sign_in(elsewhere, user)).status_code == 200
+        assert not any(guess.done() for guess in guesses)
+        assert {(await guess).status_code for guess in guesses} == {429}
+        assert time.perf_counter() - began >= HOLD_S
 
 
 async def test_half_a_letter_in_a_password_is_no_fault_of_ours(world: World) -> None:

@@ -314,4 +314,8 @@ async def _record(gateway: Gateway, reason: str, form: dict[str, str]) -> None:
     """Have a refusal recorded, without a name or an address, which a stranger may have made up."""
     grant = form.get("grant_type")
     what = f"grant {grant}" if grant in _GRANTS else "no grant"
-    await gateway.audit.write_now(PLATFORM, AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason))
+    event = AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason)
+    if reason == _TOO_MANY:  # however many there are, they share a record, and none waits for it
+        gateway.audit.write_soon(PLATFORM, event)
+    else:
+        await gateway.audit.write_now(PLATFORM, event)

@@ -3,12 +3,14 @@
 Rules: an attempt is counted before its password is checked, so that a crowd of guesses cannot pass at once, and
 taken off again if the password is right or could not be checked; those of one account from one address are
 looked at one after the other, so that right ones at once do not count as wrong ones. One that comes too early
-is refused before anything is hashed or written; it counts for nothing and makes no wait longer. The counts
-stand in the database: they survive a restart, and all processes share them.
+is refused before anything is hashed or written; it counts for nothing and makes no wait longer. Its answer is
+held for a while, so that whoever tries again as soon as it is answered takes little time from predictions, and
+not every time as long, so that a crowd does not come back as one. The counts stand in the database: they survive a restart, and all processes share them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +32,10 @@ from maas_gateway.database.engine import Database
 from maas_gateway.errors import Overloaded, TooManyAttempts, Unavailable
 from maas_gateway.identifiers import SubjectId, TenantId
 
+HOLD_S: Final = 1.0
+"""How long a refusal is held at least; twice that at most."""
+MAX_HELD: Final = 1_000
+"""Refusals held at once; one more is answered at once."""
 _MAX_REFUSED: Final = 10_000
 _TRANSACTIONS_AT_ONCE: Final = 2
 """So that a flood leaves the database's connections to others."""
@@ -60,9 +66,19 @@ class SignInThrottle:
         database: the main database.
         clock: what time it is.
         max_at_once: attempts that may be looked at, or wait for that, at once in this process.
+        pause: how a refusal is held.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, max_at_once: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        max_at_once: int,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pause = pause
+        self._n_held = 0
         self._database = database
         self._clock = clock
         self._max_at_once = max_at_once
@@ -83,22 +99,12 @@ class SignInThrottle:
             TooManyAttempts: it comes too early after those that failed.
             Overloaded: too many are being looked at.
         """
-        keys = keys_of(account, address)
-        self._refuse_early(keys)
-        if self._n_at_once >= self._max_at_once:
-            raise Overloaded("too many sign-ins at once", retry_after_s=1)
-        self._n_at_once += 1
         try:
-            async with self._turns.setdefault(keys.pair, asyncio.Lock()):
-                attempt = await self._admit(keys)
-                try:
-                    yield attempt
-                except Unavailable:  # nobody has looked at it
-                    async with self._transactions:
-                        await store.uncount_attempt(self._database, attempt.limits)
-                    raise
-        finally:
-            self._n_at_once -= 1
+            async with self._turn(keys_of(account, address)) as attempt:
+                yield attempt
+        except (TooManyAttempts, Overloaded):
+            await self._hold()
+            raise
 
     async def failed(self, account: str, address: str) -> None:
         """Count an attempt of which it is known that it has failed.
@@ -120,6 +126,24 @@ class SignInThrottle:
         if not attempt.is_known:
             self._refused_until_s.clear()  # others may have waited for this account's count
 
+    @asynccontextmanager
+    async def _turn(self, keys: Keys) -> AsyncIterator[Attempt]:
+        self._refuse_early(keys)
+        if self._n_at_once >= self._max_at_once:
+            raise Overloaded("too many sign-ins at once", retry_after_s=1)
+        self._n_at_once += 1
+        try:
+            async with self._turns.setdefault(keys.pair, asyncio.Lock()):
+                attempt = await self._admit(keys)
+                try:
+                    yield attempt
+                except Unavailable:  # nobody has looked at it
+                    async with self._transactions:
+                        await store.uncount_attempt(self._database, attempt.limits)
+                    raise
+        finally:
+            self._n_at_once -= 1
+
     async def _admit(self, keys: Keys) -> Attempt:
         self._refuse_early(keys)  # others of its kind may have failed while it waited for its turn
         async with self._transactions:
@@ -133,6 +157,15 @@ class SignInThrottle:
             self._remember_refusal(keys, wait_s)
             raise _too_many(wait_s)
         return attempt
+
+    async def _hold(self) -> None:
+        if self._n_held >= MAX_HELD:
+            return
+        self._n_held += 1
+        try:
+            await self._pause(HOLD_S * (1 + secrets.randbelow(1_000) / 1_000))
+        finally:
+            self._n_held -= 1
 
     def _refuse_early(self, keys: Keys) -> None:
         """Refuse, without asking the database, what it has refused for longer than until now."""

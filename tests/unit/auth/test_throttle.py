@@ -11,7 +11,7 @@ from builders.clocks import StoppedClock
 from maas_gateway.auth import store
 from maas_gateway.auth.attempts import ACCOUNT, ADDRESS, MAX_REMEMBERED, PAIR, keys_of
 from maas_gateway.auth.tables import SIGN_IN_ADDRESSES, SIGN_IN_ATTEMPTS
-from maas_gateway.auth.throttle import SignInThrottle, forget_old
+from maas_gateway.auth.throttle import HOLD_S, MAX_HELD, SignInThrottle, forget_old
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, METADATA, load_tables
 from maas_gateway.database.unscoped import read_all
@@ -31,10 +31,16 @@ class Place:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.clock = StoppedClock()
+        self.n_held = 0
         self.throttle = self.process()
 
     def process(self, max_at_once: int = 33) -> SignInThrottle:
-        return SignInThrottle(self.database, self.clock, max_at_once=max_at_once)
+        return SignInThrottle(self.database, self.clock, max_at_once=max_at_once, pause=self.pause)
+
+    async def pause(self, seconds: float) -> None:
+        self.n_held += 1
+        await asyncio.sleep(0)
+        assert HOLD_S <= seconds < 2 * HOLD_S
 
     async def fail(self, account: str = ADA, address: str = HERE, *, times: int = 1) -> None:
         for _ in range(times):
@@ -238,3 +244,36 @@ async def test_count_of_an_hour_ago_begins_anew_before_it_is_swept(place: Place)
     place.clock.ahead_s += 3_601
     await place.fail()
     assert await place.n_failed() == [1, 1, 1]
+
+
+async def test_refusal_is_held_and_others_go_on_meanwhile(place: Place) -> None:
+    held_s: set[float] = set()
+    n_held, all_held, is_over = 0, asyncio.Event(), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        nonlocal n_held
+        n_held += 1
+        held_s.add(seconds)
+        if n_held == MAX_HELD:
+            all_held.set()
+        await is_over.wait()
+
+    throttle = SignInThrottle(place.database, place.clock, max_at_once=2, pause=pause)
+    await place.fail(times=PAIR.n_free)
+    refused = [asyncio.create_task(throttle.failed(ADA, HERE)) for _ in range(MAX_HELD)]
+    await all_held.wait()
+    assert len(held_s) > 100, "a crowd must not come back as one"
+    await throttle.failed("user b", ELSEWHERE)
+    with pytest.raises(TooManyAttempts):
+        await asyncio.wait_for(throttle.failed(ADA, HERE), 5)  # one more than are held
+    assert not any(one.done() for one in refused)
+    is_over.set()
+    answers = await asyncio.gather(*refused, return_exceptions=True)
+    assert {type(answer) for answer in answers} <= {TooManyAttempts, Overloaded}
+
+
+async def test_what_fails_within_the_free_ones_is_not_held(place: Place) -> None:
+    await place.fail(times=PAIR.n_free)
+    assert place.n_held == 0
+    await place.refused_s()
+    assert place.n_held == 1
