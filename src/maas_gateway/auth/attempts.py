@@ -7,8 +7,9 @@ before, only its own failures there count, so that nobody elsewhere can keep a u
 there counts elsewhere. What has not been counted under for an hour is forgotten. A name that nobody has is
 counted like one that somebody has, so that the waits tell nothing of who exists.
 
-Does not protect against: many addresses that each try once, beyond one attempt a minute for an account; those
-may also be quicker than a user who signs in from a new address. Keys are digests, so that made-up names and
+Does not protect against: many addresses that each try once, beyond one attempt a minute for an account; as long
+as they go on, they may be quicker than a user who signs in from a new address. Nor against a neighbour behind
+the very address that a user signs in from: the two cannot be told apart. Keys are digests, so that made-up names and
 addresses do not lie about in clear; whoever reads the database can still try all IPv4 addresses.
 
 Source: OWASP Authentication Cheat Sheet, "Account Lockout" and "Login Throttling"; NIST SP 800-63B section 5.2.2.
