@@ -119,7 +119,7 @@ class SignInThrottle:
     async def succeeded(self, attempt: Attempt, tenant: TenantId, subject: SubjectId) -> None:
         """Forget what failed before of this account at this address, and remember the address."""
         keys, now = attempt.keys, self._clock.now()
-        cleared = {keys.pair} if attempt.is_known else {keys.pair, keys.account}
+        cleared = (keys.pair, keys.account)  # where it was counted there
         address = store.Address(tenant, subject, keys.pair, now)
         async with self._transactions:
             await store.uncount_attempt(self._database, attempt.limits, cleared=cleared, remembered=address)
