@@ -74,7 +74,7 @@ def measure(place: Place, folder: Path) -> list[Comparison]:
                 with _flood(server, n_addresses, number) as flood:
                     flooded = _steady(server, request, ROUND_S, folder)
                 rounds.append((quiet, flooded, flood[0]))
-            lines += _lines(name, rounds)
+            lines += _lines(name, n_addresses, rounds)
     return lines
 
 
@@ -108,11 +108,13 @@ def _flood(server: Running, n_addresses: int, number: int) -> Iterator[list[Floo
     found.append(Flooded(**json.loads(told)))
 
 
-def _lines(name: str, rounds: list[tuple[Waited, Waited, Flooded]]) -> Iterator[Comparison]:
+def _lines(name: str, n_addresses: int, rounds: list[tuple[Waited, Waited, Flooded]]) -> Iterator[Comparison]:
     quiet, flooded, floods = zip(*rounds, strict=True)
     checked, refused = [
         statistics.median(flood.per_s(*statuses) for flood in floods) for statuses in ((400,), (429, 503))
     ]
+    if not (refused if n_addresses == 1 else checked):
+        raise PartFailed(f"the flood {name} was none: {floods[-1].by_status}")
     part = f"Predictions, {PER_S} a second, while {N_FLOODING} clients try passwords"
     what = f"{name}: {checked:,.0f} passwords checked and {refused:,.0f} refused a second"
 
