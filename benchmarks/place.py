@@ -76,7 +76,7 @@ async def _served(data_dir: Path, archive: Path, seed: TrainedSeed) -> Place:
         publisher = await _account(gateway, "publisher")
         invoker = await _account(gateway, "invoker")
         custodian = await _account(gateway, "key-custodian")
-        signed_in = await gateway.sign_in.by_secret(*publisher)
+        signed_in = await gateway.sign_in.by_secret(*publisher, address="")
         ref = ModelRef(MODEL, VERSION)
         await gateway.upload.upload(signed_in.principal, ref, _incoming(seed.archive))
         await gateway.promote.promote(signed_in.principal, ref)

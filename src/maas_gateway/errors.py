@@ -9,7 +9,7 @@
       PayloadTooLarge
       MethodNotAllowed
       Refused             InputRefused, OutputRefused, ArtifactRefused
-      QuotaExceeded
+      QuotaExceeded       TooManyAttempts
       IntegrityFailure    CiphertextRejected, SignatureRejected, AuditChainBroken
       Unavailable         ModelNotReady, Overloaded, KeyHolderUnavailable
       Unsupported         UnsupportedDatatype, UnsupportedEncoding
@@ -232,6 +232,13 @@ class QuotaExceeded(GatewayError):
         super().__init__(detail, retry_after_s=retry_after_s)
         self.limit = limit
         self.remaining = remaining
+
+
+class TooManyAttempts(QuotaExceeded):
+    """Too many sign-ins failed; the next one is looked at after a while."""
+
+    slug = "too-many-attempts"
+    title = "Too many attempts"
 
 
 class IntegrityFailure(GatewayError):

@@ -18,6 +18,7 @@ from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.sign_in import SignIn
 from maas_gateway.auth.standing import Standings
+from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.background import Tasks, background, every
 from maas_gateway.clock import SystemClock
@@ -126,7 +127,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
     async with AsyncExitStack() as stack:
         ground = await _ground(settings, metrics or Metrics(), stack)
         acting, tasks = ground.acting, ground.tasks
-        identity = _identity(ground)
+        identity = _identity(ground, stack)
         accounting = _accounting(ground, stack)
         serving = _serving(ground, FairTime(accounting.terms.weight_of), stack)
         models = Models(serving.reconciler, accounting.shares)
@@ -147,7 +148,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
-            secrets=Secrets(acting, identity.passwords, identity.refresh),
+            secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
             tokens=ManageTokens(acting, identity.tokens, identity.refresh, identity.authenticator),
             publishing=Publishing(acting),
             rotate=rotate,
@@ -189,6 +190,7 @@ class _Identity:
     authenticator: Authenticator
     passwords: Passwords
     refresh: RefreshTokens
+    throttle: SignInThrottle
 
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
@@ -215,7 +217,7 @@ async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     )
 
 
-def _identity(ground: _Ground) -> _Identity:
+def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     clock, settings = ground.acting.clock, ground.settings
     jwks = JWKSet(ground.keyring, clock)
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
@@ -233,11 +235,13 @@ def _identity(ground: _Ground) -> _Identity:
     ground.changes.listen(keys.TOPIC, authenticator.doubt_keys)
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
+    stack.callback(passwords.close)
     access_life_s = rules.life_s + rules.skew_s
     life_s = settings.tokens.refresh_life_s
     refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
-    sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
-    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh)
+    throttle = SignInThrottle(ground.acting.database, clock, max_at_once=passwords.max_at_once)
+    sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh, throttle=throttle)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh, throttle)
 
 
 @dataclass(frozen=True, slots=True)

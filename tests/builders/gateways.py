@@ -79,6 +79,13 @@ class World:
     owners: dict[str, Account] = field(default_factory=dict)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
+    @asynccontextmanager
+    async def at(self, address: str) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield a client of it at another address than this machine's own."""
+        transport = httpx.ASGITransport(app=self.app, client=(address, 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS, timeout=60) as http:
+            yield http
+
     @property
     def gateway(self) -> Gateway:
         return self.app.state.gateway  # type: ignore[no-any-return]
@@ -145,7 +152,7 @@ class World:
     async def _issued(self, account: Account, scope: str | None) -> tuple[str, Principal]:
         sign_in = self.gateway.sign_in
         by = sign_in.by_secret if account.is_service else sign_in.by_password
-        issued = await by(account.name, account.secret, scope)
+        issued = await by(account.name, account.secret, scope, address="")
         return issued.token, issued.principal
 
     async def _with_subject(self, account: Account) -> Account:

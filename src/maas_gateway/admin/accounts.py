@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import RESPONSES, TOO_MANY, Caller, Gate, address_of
 from maas_gateway.admin.schemas import (
     AccountAnswer,
     AccountsAnswer,
@@ -59,12 +59,19 @@ async def reset_password(gateway: Gate, caller: Caller, subject: Subject) -> New
 
 
 @router.post(
-    "/password", status_code=204, openapi_extra=body_schema(PasswordChange, {"current": "…", "new": "at least twelve"})
+    "/password",
+    status_code=204,
+    openapi_extra=body_schema(PasswordChange, {"current": "…", "new": "at least twelve"}),
+    responses=TOO_MANY,
 )
 async def change_password(request: Request, gateway: Gate, caller: Caller) -> None:
-    """Change your own password; every sign-in of yours ends, this one too."""
+    """Change your own password; every sign-in of yours ends, this one too.
+
+    Who gives a wrong current password again and again waits longer and longer: 429, see Retry-After.
+    """
     change = await read_body(request, PasswordChange)
-    await gateway.secrets.change_password(caller, current=change.current, new=change.new)
+    address = address_of(request)
+    await gateway.secrets.change_password(caller, current=change.current, new=change.new, address=address)
 
 
 @router.patch("/users/{subject}", status_code=204, openapi_extra=body_schema(Enabling, {"enabled": False}))

@@ -16,6 +16,7 @@ from maas_gateway.errors import (
     MethodNotAllowed,
     NotFound,
     PermissionDenied,
+    TooManyAttempts,
     Unauthenticated,
 )
 from maas_gateway.gateway import Gateway
@@ -45,6 +46,11 @@ async def principal_of(request: Request) -> Principal:
     return principal
 
 
+def address_of(request: Request) -> str:
+    """Return the client's address, as the server or a proxy that it trusts has seen it; "" where there is none."""
+    return "" if request.client is None else request.client.host
+
+
 Gate = Annotated[Gateway, Depends(gateway_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
 
@@ -61,6 +67,13 @@ RESPONSES: Final = problem_answers(
     ),
 )
 """What every management route may answer besides its own."""
+TOO_MANY: Final = problem_answers(
+    (
+        "It failed too often; see Retry-After.",
+        TooManyAttempts("too many failed sign-ins; wait before the next"),
+    )
+)
+"""What a route may answer that checks a password."""
 
 
 def handle_errors(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ Source: RFC 6749 sections 2.3, 4.3, 4.4, 5, 6; RFC 7009; RFC 7662; RFC 8414; RFC
 """
 
 import base64
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -11,15 +12,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from maas_gateway.admin import examples
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import RESPONSES, Caller, Gate, address_of
 from maas_gateway.admin.schemas import Introspection, TokenAnswer
 from maas_gateway.audit.event import ANONYMOUS, AuditEvent, Outcome
 from maas_gateway.auth.sign_in import IssuedToken
-from maas_gateway.errors import GatewayError, InvalidRequest, TokenReused, Unauthenticated
+from maas_gateway.errors import GatewayError, InvalidRequest, TokenReused, TooManyAttempts, Unauthenticated
 from maas_gateway.gateway import Gateway
 from maas_gateway.identifiers import PLATFORM, TenantId
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import read_bytes
+from maas_gateway.web.problems import headers_of, status_of
 
 router: Final = APIRouter(tags=["OAuth"], responses={status: RESPONSES[status] for status in (500, 503)})
 
@@ -27,6 +29,8 @@ _BEARER: Final = "Bearer"
 _MAX_FORM_BYTES: Final = 16_384
 _GRANTS: Final = ("password", "client_credentials", "refresh_token")
 _GRANTS_TEXT: Final = "password, client_credentials or refresh_token"
+_TOO_MANY: Final = "temporarily_unavailable"
+"""RFC 6749 section 5.2 has no code for it; this one is section 4.1.2.1's."""
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -81,8 +85,11 @@ _OF_CALLERS: Final[dict[int | str, dict[str, Any]]] = {
 class _Refusal(Exception):
     """An error of RFC 6749 section 5.2."""
 
-    def __init__(self, code: str, description: str, status: int = 400) -> None:
+    def __init__(
+        self, code: str, description: str, status: int = 400, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(code)
+        self.headers = headers or {}
         self.code = code
         self.description = description
         self.status = status
@@ -104,10 +111,19 @@ class _Refusal(Exception):
             "invalid_client",
             "the client id or the client secret is wrong",
         ),
+        429: _error_answer(
+            "Sign-ins to this account, or from this address, failed too often; see Retry-After.",
+            _TOO_MANY,
+            "too many failed sign-ins; wait before the next",
+        ),
     },
 )
 async def token(request: Request, gateway: Gate) -> Response:
-    """Exchange a password, or a service account's id and secret, for an access token."""
+    """Exchange a password, or a service account's id and secret, for an access token.
+
+    Who keeps failing waits longer and longer between attempts that are looked at; a service account's right secret
+    always counts.
+    """
     form: dict[str, str] = {}
     try:
         form = await _form(request)
@@ -220,6 +236,9 @@ async def _issue(request: Request, gateway: Gateway, form: dict[str, str]) -> Is
         alarm = AuditEvent("token.reused", f"account {error.subject}", "refresh token", Outcome.ALARM, error.slug)
         await gateway.audit.write_now(PLATFORM if error.tenant is None else TenantId(error.tenant), alarm)
         raise _Refusal("invalid_grant", error.detail) from error
+    except TooManyAttempts as error:
+        headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+        raise _Refusal(_TOO_MANY, error.detail, status_of(error), headers) from error
     except Unauthenticated as error:
         if grant == "client_credentials":
             raise _Refusal("invalid_client", error.detail, 401) from error
@@ -229,17 +248,17 @@ async def _issue(request: Request, gateway: Gateway, form: dict[str, str]) -> Is
 
 
 async def _exchange(request: Request, gateway: Gateway, form: dict[str, str]) -> IssuedToken:
-    basic, scope = _basic(request), form.get("scope")
+    basic, scope, address = _basic(request), form.get("scope"), address_of(request)
     if form["grant_type"] == "password":
         username, password = _needed(form, "username", "password")
-        return await gateway.sign_in.by_password(username, password, scope)
+        return await gateway.sign_in.by_password(username, password, scope, address=address)
     if form["grant_type"] == "refresh_token":
         (refresh_token,) = _needed(form, "refresh_token")
         return await gateway.sign_in.by_refresh(refresh_token, scope)
     if basic is not None and "client_secret" in form:
         raise _Refusal("invalid_request", "the client's credential is given twice")
     client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
-    return await gateway.sign_in.by_secret(client_id, secret, scope)
+    return await gateway.sign_in.by_secret(client_id, secret, scope, address=address)
 
 
 def _needed(form: dict[str, str], *names: str) -> list[str]:
@@ -256,7 +275,7 @@ async def _token_in(request: Request) -> str:
 
 
 def _refused(refusal: _Refusal) -> Response:
-    headers = dict(_NO_STORE)
+    headers = {**_NO_STORE, **refusal.headers}
     if refusal.status == 401:  # noqa: PLR2004  RFC 6749 section 5.2 names the number
         headers["WWW-Authenticate"] = 'Basic realm="maas-gateway"'
     return JSONResponse(
@@ -292,6 +311,11 @@ def _basic(request: Request) -> tuple[str, str] | None:
 
 
 async def _record(gateway: Gateway, reason: str, form: dict[str, str]) -> None:
+    """Have a refusal recorded, without a name or an address, which a stranger may have made up."""
     grant = form.get("grant_type")
     what = f"grant {grant}" if grant in _GRANTS else "no grant"
-    await gateway.audit.write_now(PLATFORM, AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason))
+    event = AuditEvent("token.refused", ANONYMOUS, what, Outcome.REFUSED, reason)
+    if reason == _TOO_MANY:  # however many there are, they share a record, and none waits for it
+        gateway.audit.write_soon(PLATFORM, event)
+    else:
+        await gateway.audit.write_now(PLATFORM, event)

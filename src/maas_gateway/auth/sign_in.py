@@ -1,7 +1,8 @@
 """Proving who one is: a user by password, a service account by its secret; the answer is a token.
 
-Rules: an unknown name and a wrong secret take the same time and give the same text; the scope is
-what was asked for, never more than the bindings give, and all of that if nothing was asked. A user's
+Rules: an unknown name and a wrong secret take the same time and give the same text; who keeps failing waits
+(see `throttle`), but a service account's right secret always counts: its 256 random bits are not found by trying,
+so that failures of others need not keep it out. The scope is what was asked for, never more than the bindings give, and all of that if nothing was asked. A user's
 sign-in can be refreshed, for no more than it was for; a service account has its secret and needs none.
 
 Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
@@ -10,10 +11,12 @@ Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
 from dataclasses import dataclass
 from uuid import UUID
 
+from maas_gateway.accounts.user import User
 from maas_gateway.auth import client_secrets, store
 from maas_gateway.auth.passwords import Passwords
 from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.standing import Standings
+from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.auth.tokens import PASSWORD_CLIENT, Tokens
 from maas_gateway.database.engine import Database
 from maas_gateway.errors import InvalidRequest, Unauthenticated
@@ -44,42 +47,64 @@ class SignIn:
     """Turns a credential into a token."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, tokens: Tokens, standings: Standings, *, refresh: RefreshTokens
+        self,
+        database: Database,
+        passwords: Passwords,
+        tokens: Tokens,
+        standings: Standings,
+        *,
+        refresh: RefreshTokens,
+        throttle: SignInThrottle,
     ) -> None:
+        self._throttle = throttle
         self._refresh = refresh
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
         self._standings = standings
 
-    async def by_password(self, username: str, password: str, scope: str | None = None) -> IssuedToken:
+    async def by_password(self, username: str, password: str, scope: str | None = None, *, address: str) -> IssuedToken:
         """Sign a user in.
+
+        Args:
+            username: `<name>@<tenant>`.
+            password: as typed.
+            scope: what is asked for; all that is bound if nothing.
+            address: the client's; "" where there is none.
 
         Raises:
             Unauthenticated: the name or the password is wrong, or the account may not act.
+            TooManyAttempts: it comes too early after others that failed.
+            Overloaded: too many sign-ins are being looked at.
             InvalidRequest: the scope names what is no permission.
         """
-        user = await store.user(self._database, username)
-        is_right, stronger = await self._passwords.check(password, None if user is None else user.password_hash)
-        if user is None or not is_right:
+        user = await self._proven(username, password, address)
+        if user is None:
             raise Unauthenticated("the username or the password is wrong")
-        if stronger is not None:
-            await store.rehash(self._database, user, stronger)
         principal = _active(await self._standings.principal(user.tenant, user.subject))
         granted = _granted(principal, scope)
         text, family = await self._refresh.begin(user.tenant, user.subject, granted)
         return await self._issue(principal, PASSWORD_CLIENT, granted, family=family, refresh_token=text)
 
-    async def by_secret(self, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
+    async def by_secret(self, client_id: str, secret: str, scope: str | None = None, *, address: str) -> IssuedToken:
         """Sign a service account in.
+
+        Args:
+            client_id: the account's.
+            secret: the account's.
+            scope: what is asked for; all that is bound if nothing.
+            address: the client's; "" where there is none.
 
         Raises:
             Unauthenticated: the client id or the secret is wrong, or the account may not act.
+            TooManyAttempts: they are wrong, and that comes too early after others that were.
+            Overloaded: they are wrong, and too many sign-ins are being looked at.
             InvalidRequest: the scope names what is no permission.
         """
         account = await store.client(self._database, client_id)
         digest = None if account is None else account.secret_digest
         if not client_secrets.is_right(secret, digest) or account is None:
+            await self._throttle.failed(f"client {client_id}", address)
             raise Unauthenticated("the client id or the client secret is wrong")
         principal = _active(await self._standings.principal(account.tenant, account.subject))
         return await self._issue(principal, client_id, _granted(principal, scope))
@@ -97,6 +122,18 @@ class SignIn:
         principal = _active(await self._standings.principal(spent.tenant, spent.subject))
         granted = principal.anywhere & (spent.scope if asked is None else spent.scope & asked)
         return await self._issue(principal, PASSWORD_CLIENT, granted, family=spent.family, refresh_token=following)
+
+    async def _proven(self, username: str, password: str, address: str) -> User | None:
+        """Return the user whose password it is, or None."""
+        async with self._throttle.attempt(f"user {username}", address) as attempt:
+            user = await store.user(self._database, username)
+            is_right, stronger = await self._passwords.check(password, None if user is None else user.password_hash)
+            if user is None or not is_right:
+                return None
+            await self._throttle.succeeded(attempt, user.tenant, user.subject)
+        if stronger is not None:
+            await store.rehash(self._database, user, stronger)
+        return user
 
     async def _issue(
         self,

@@ -4,6 +4,7 @@ What is revoked raises the topic `accounts`, which everything that is remembered
 """
 
 import uuid
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,8 +14,9 @@ from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
+from maas_gateway.auth.attempts import MAX_REMEMBERED, Attempts, Keys
 from maas_gateway.auth.refresh_token import RefreshToken
-from maas_gateway.auth.tables import REFRESH_TOKENS, REVOKED_TOKENS
+from maas_gateway.auth.tables import REFRESH_TOKENS, REVOKED_TOKENS, SIGN_IN_ADDRESSES, SIGN_IN_ATTEMPTS
 from maas_gateway.database.engine import Database
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all, write_all
@@ -40,6 +42,23 @@ class Account:
     account: User | ServiceAccount
     slug: str
     bindings: tuple[RoleBinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an account has signed in from.
+
+    Attributes:
+        tenant: the account's.
+        subject: the account's identifier.
+        pair: the digest of the account and the address.
+        last_at: when it did so last.
+    """
+
+    tenant: TenantId
+    subject: SubjectId
+    pair: str
+    last_at: datetime
 
 
 async def user(database: Database, username: str) -> User | None:
@@ -134,9 +153,10 @@ async def end_family(session: TenantSession, family: uuid.UUID, *, until: dateti
     await revoke(session, family.hex, until=until)
 
 
-async def drop_refresh_tokens(session: TenantSession, subject: uuid.UUID) -> None:
-    """Delete every refresh token of an account that is being deleted."""
+async def drop_account(session: TenantSession, subject: uuid.UUID) -> None:
+    """Delete what is kept here of an account that is being deleted."""
     await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
+    await session.delete(SIGN_IN_ADDRESSES, SIGN_IN_ADDRESSES.c.subject_id == subject)
 
 
 async def families(session: TenantSession, subject: uuid.UUID) -> frozenset[uuid.UUID]:
@@ -159,8 +179,9 @@ async def revoked(database: Database, now: datetime) -> frozenset[str]:
 
 
 async def drop_every(session: TenantSession) -> None:
-    """Delete every refresh token of the session's tenant."""
+    """Delete what is kept here of every account of the session's tenant."""
     await session.delete(REFRESH_TOKENS)
+    await session.delete(SIGN_IN_ADDRESSES)
 
 
 async def drop_expired(database: Database, now: datetime) -> None:
@@ -168,6 +189,81 @@ async def drop_expired(database: Database, now: datetime) -> None:
     async with write_all(database) as session:
         await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.expires_at < now)
         await session.delete(REVOKED_TOKENS, REVOKED_TOKENS.c.until < now)
+
+
+async def drop_old_attempts(database: Database, *, counted_before: datetime, seen_before: datetime) -> None:
+    """Forget counts of attempts last touched, and addresses last signed in from, before then."""
+    async with write_all(database) as session:
+        await session.delete(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.last_at < counted_before)
+        await session.delete(SIGN_IN_ADDRESSES, SIGN_IN_ADDRESSES.c.last_at < seen_before)
+
+
+async def attempts(database: Database, keys: Keys) -> tuple[Mapping[str, Attempts], bool]:
+    """Return what is counted under each key, and whether the account has signed in from that address before."""
+    async with read_all(database) as session:
+        rows = await session.rows(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key.in_(keys.all))
+        known = await session.row(SIGN_IN_ADDRESSES, SIGN_IN_ADDRESSES.c.pair == keys.pair)
+    return {row["key"]: Attempts(row["n_failed"], row["last_at"]) for row in rows}, known is not None
+
+
+async def count_attempt(
+    database: Database, keys: Collection[str], now: datetime, wait_s: Callable[[Mapping[str, Attempts]], float]
+) -> float:
+    """Count an attempt under each key, unless what is counted there already says to wait.
+
+    Nobody else counts under any of them meanwhile; the order of the keys keeps two from waiting for each other.
+
+    Args:
+        database: the main database.
+        keys: under which to count.
+        now: when it is made.
+        wait_s: the seconds to wait by what is counted; 0 for none.
+
+    Returns:
+        The seconds to wait; 0 if it was counted.
+    """
+    async with write_all(database) as session:
+        found = {}
+        for key in sorted(keys):
+            row = await session.insert_or_lock(SIGN_IN_ATTEMPTS, key=key, n_failed=0, last_at=now)
+            found[key] = Attempts(row["n_failed"], row["last_at"])
+        wait = wait_s(found)
+        for key, before in found.items() if not wait else ():
+            n_failed = before.n_failed_at(now) + 1
+            await session.update(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key == key, n_failed=n_failed, last_at=now)
+    return wait
+
+
+async def uncount_attempt(
+    database: Database, keys: Collection[str], *, cleared: Collection[str] = (), remembered: Address | None = None
+) -> None:
+    """Take one attempt off what is counted under each key.
+
+    Args:
+        database: the main database.
+        keys: under which it was counted.
+        cleared: those of them under which all is forgotten.
+        remembered: where the account has signed in from, to be kept with the latest of its addresses.
+    """
+    counted = SIGN_IN_ATTEMPTS.c
+    async with write_all(database) as session:
+        for key in sorted(keys):  # in the order in which they are locked to be counted
+            if key in cleared:
+                await session.delete(SIGN_IN_ATTEMPTS, counted.key == key)
+            else:
+                less = counted.n_failed - 1
+                await session.update(SIGN_IN_ATTEMPTS, counted.key == key, counted.n_failed > 0, n_failed=less)
+        if remembered is not None:
+            await _remember(session.within(remembered.tenant), remembered)
+
+
+async def _remember(session: TenantSession, address: Address) -> None:
+    kept, last_at = SIGN_IN_ADDRESSES.c, address.last_at
+    await session.insert_unless_there(SIGN_IN_ADDRESSES, pair=address.pair, subject_id=address.subject, last_at=last_at)
+    await session.update(SIGN_IN_ADDRESSES, kept.pair == address.pair, last_at=last_at)
+    rows = await session.rows(SIGN_IN_ADDRESSES, kept.subject_id == address.subject, order_by=[kept.last_at.desc()])
+    for row in rows[MAX_REMEMBERED:]:
+        await session.delete(SIGN_IN_ADDRESSES, kept.pair == row["pair"])
 
 
 async def rehash(database: Database, user: User, password_hash: str) -> None:

@@ -111,7 +111,7 @@ async def _accounts(gateway: Gateway, record: Mapping[str, Any]) -> bool:
 
 async def _model(gateway: Gateway, record: dict[str, Any], path: Path, console: Console) -> None:
     account = record["publisher"]
-    issued = await gateway.sign_in.by_secret(account["client_id"], account["client_secret"])
+    issued = await gateway.sign_in.by_secret(account["client_id"], account["client_secret"], address="")
     publisher = issued.principal
     ref = ModelRef(MODEL, VERSION)
     try:

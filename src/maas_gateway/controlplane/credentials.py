@@ -71,7 +71,7 @@ class Credentials:
                 raise absent
             await _keep_an_owner(session, subject)
             await store.drop_account(session, subject)
-            await auth.drop_refresh_tokens(session, subject)
+            await auth.drop_account(session, subject)
             await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
         self._acting.announce(store.TOPIC)
 

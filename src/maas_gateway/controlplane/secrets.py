@@ -1,6 +1,7 @@
 """New secrets for accounts that are there: a user's password, a service account's secret.
 
-Rules: whoever changes the own password proves the old one; whoever resets another's gets one that is told
+Rules: whoever changes the own password proves the old one, and waits like one who signs in if that fails often;
+whoever resets another's gets one that is told
 once; either ends every sign-in of that user, everywhere. Only a service account's secret is rotated by others.
 """
 
@@ -11,6 +12,7 @@ from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.auth.client_secrets import digest_of, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
 from maas_gateway.auth.refresh import RefreshTokens
+from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import InvalidRequest, NotFound
@@ -26,24 +28,32 @@ class Secrets:
         acting: what every act needs.
         passwords: hashes and checks.
         refresh: ends sign-ins.
+        throttle: makes whoever proves the old password wrongly wait.
     """
 
-    def __init__(self, acting: Acting, passwords: Passwords, refresh: RefreshTokens) -> None:
+    def __init__(
+        self, acting: Acting, passwords: Passwords, refresh: RefreshTokens, *, throttle: SignInThrottle
+    ) -> None:
+        self._throttle = throttle
         self._acting = acting
         self._passwords = passwords
         self._refresh = refresh
 
-    async def change_password(self, principal: Principal, *, current: str, new: str) -> None:
+    async def change_password(self, principal: Principal, *, current: str, new: str, address: str) -> None:
         """Change the caller's own password.
+
+        Args:
+            principal: the caller.
+            current: the password so far.
+            new: the password from now on.
+            address: the client's; "" where there is none.
 
         Raises:
             InvalidRequest: the caller is no user, the current password is wrong, or the new one is too short or long.
+            TooManyAttempts: the current password was wrong too often.
             Overloaded: too many sign-ins are being checked.
         """
-        async with self._acting.database.read(principal.tenant) as session:
-            user = await store.user(session, principal.subject)
-        is_right, _ = await self._passwords.check(current, None if user is None else user.password_hash)
-        if not is_right:
+        if not await self._is_right(principal, current, address):
             raise InvalidRequest("current: this is not your password")
         new_hash = await self._passwords.hash(new)
         async with self._acting.database.write(principal.tenant) as session:
@@ -88,6 +98,15 @@ class Secrets:
             await self._acting.record(session, principal, "secret.rotated", f"service account {subject}")
         self._acting.announce(store.TOPIC)
         return account, secret
+
+    async def _is_right(self, principal: Principal, password: str, address: str) -> bool:
+        async with self._throttle.attempt(f"user {principal.name}", address) as attempt:
+            async with self._acting.database.read(principal.tenant) as session:
+                user = await store.user(session, principal.subject)
+            is_right, _ = await self._passwords.check(password, None if user is None else user.password_hash)
+            if is_right:
+                await self._throttle.succeeded(attempt, principal.tenant, principal.subject)
+        return is_right
 
     async def _replace(self, session: TenantSession, subject: UUID, password_hash: str) -> None:
         await store.replace_password(session, subject, password_hash)

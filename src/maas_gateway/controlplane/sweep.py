@@ -1,5 +1,5 @@
 """Clearing up: blobs and wrapped keys that crashes left and no version has, refresh tokens that have
-expired, workers that died.
+expired, failed sign-ins of long ago, workers that died.
 
 Rules: only what is older than any upload can last is litter; the keys go first, so that litter is
 unreadable before it is gone.
@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from maas_gateway.auth import store as auth
+from maas_gateway.auth.throttle import forget_old
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.registry import store
@@ -25,6 +26,7 @@ async def sweep(acting: Acting, artifacts: Artifacts) -> None:
         known = await store.known_artifacts(session)
     n_blobs = await artifacts.clear_litter(known, age_s=AGE_S, now=acting.clock.now())
     await auth.drop_expired(acting.database, acting.clock.now())
+    await forget_old(acting.database, acting.clock)
     await workers.clear(acting.database, acting.clock.now())
     if n_blobs:
         structlog.get_logger().info("litter_cleared", blobs=n_blobs)

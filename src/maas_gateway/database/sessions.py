@@ -104,6 +104,14 @@ class Session:
         statement = select(*by, *added).where(*self._scope(table), *where).group_by(*by).order_by(*by)
         return (await self._connection.execute(statement)).mappings().all()
 
+    async def insert_or_lock(self, table: Table, **values: Any) -> RowMapping:
+        """Insert one row, or leave the one that has its primary key; return it, locked until the transaction ends."""
+        keys = list(table.primary_key.columns)
+        made = self._upsert(table).values(**self._stamp(values))
+        itself = {key.name: key for key in keys}  # "do nothing" would neither lock nor return what is there
+        statement = made.on_conflict_do_update(index_elements=keys, set_=itself).returning(*table.c)
+        return (await self._connection.execute(statement)).mappings().one()
+
     async def update(self, table: Table, *where: _Where, **values: Any) -> int:
         """Change the matching rows; return how many there were."""
         statement = update(table).where(*self._scope(table), *where).values(**self._checked(values))

@@ -73,7 +73,7 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
     wait = str(max(1, math.ceil(error.retry_after_s or 1))).encode()
     if error.retry_after_s is not None or isinstance(error, Unavailable | QuotaExceeded):
         headers.append((b"retry-after", wait))
-    if isinstance(error, QuotaExceeded):
+    if type(error) is QuotaExceeded:
         headers += [
             (b"ratelimit-limit", str(error.limit).encode()),
             (b"ratelimit-remaining", str(error.remaining).encode()),

@@ -1,12 +1,15 @@
 """Passwords: right only if right, never shortened, a bounded number at a time."""
 
 import asyncio
+import os
+import sys
 import threading
+import time
 
 import pytest
 
 from maas_gateway.auth import client_secrets
-from maas_gateway.auth.passwords import MAX_BYTES, WAITING_FOR_EACH, Passwords
+from maas_gateway.auth.passwords import MAX_BYTES, NICENESS, WAITING_FOR_EACH, Passwords
 from maas_gateway.errors import InvalidRequest, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +62,63 @@ async def test_password_counts_to_its_last_byte(password: str) -> None:
     known = await passwords.hash(password)
     assert (await passwords.check(password, known))[0]
     assert not (await passwords.check(password[:-1] + "b", known))[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("caf\u00e9 at noon", "cafe\u0301 at noon", id="an accent in its letter and after it"),
+        pytest.param("\u1112\u1161\u11ab five six seven", "\ud55c five six seven", id="a syllable of Hangul in parts"),
+        pytest.param("twelve bytes x", "twelve\u00a0bytes\u3000x", id="spaces of other widths"),
+    ],
+)
+async def test_password_is_the_same_however_it_was_typed(one: str, other: str) -> None:
+    passwords = cheap()
+    for kept, typed in ((one, other), (other, one)):
+        assert (await passwords.check(typed, await passwords.hash(kept)))[0]
+
+
+@pytest.mark.parametrize(
+    "other", ["\uff34welve bytes x", "TWELVE BYTES X", "twelve bytes x ", "twelve\tbytes x", "twelve bytes\u200b x"]
+)
+async def test_password_is_another_if_it_only_looks_alike(other: str) -> None:
+    passwords = cheap()
+    assert not (await passwords.check(other, await passwords.hash("twelve bytes x")))[0]
+
+
+async def test_length_counts_in_the_spelling_that_is_hashed() -> None:
+    passwords = cheap()
+    long = "e\u0301" * (MAX_BYTES // 2)
+    assert (await passwords.check(long, await passwords.hash(long)))[0]
+    with pytest.raises(InvalidRequest):
+        await passwords.hash("e\u0301" * 5)
+
+
+async def test_endless_row_of_accents_is_too_long_at_once() -> None:
+    """Composing takes time by the square of how many accents follow each other: seconds for what a body may hold."""
+    accents = "e" + "\u0301\u0316" * 200_000
+    passwords = cheap()
+    known = await passwords.hash(RIGHT)
+    began = time.process_time()
+    assert await passwords.check(accents, known) == (False, None)
+    with pytest.raises(InvalidRequest):
+        await passwords.hash(accents)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+async def test_threads_that_hash_give_way_to_others() -> None:
+    passwords = cheap()
+    niceness = await passwords._run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert niceness == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+async def test_closed_hashes_no_more() -> None:
+    passwords = cheap()
+    passwords.close()
+    with pytest.raises(RuntimeError):
+        await passwords.hash(RIGHT)
 
 
 async def test_weaker_hash_is_replaced_at_the_next_sign_in() -> None:
