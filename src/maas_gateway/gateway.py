@@ -16,8 +16,11 @@ import structlog
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.auth.api_keys import APIKeys
 from maas_gateway.auth.authenticator import Authenticator
+from maas_gateway.auth.federation import FederatedRules, Federation
 from maas_gateway.auth.jwks import JWKSet
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.provider_address import AllowedHosts
+from maas_gateway.auth.provider_keys import ProviderKeys
 from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.sign_in import SignIn
@@ -29,6 +32,7 @@ from maas_gateway.controlplane.api_keys import ManageAPIKeys
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.erase import Erase, Stores
+from maas_gateway.controlplane.identity_providers import ManageIdentityProviders
 from maas_gateway.controlplane.onboard import Onboard
 from maas_gateway.controlplane.operate import LEASE, Operate
 from maas_gateway.controlplane.promote import Promote
@@ -84,6 +88,7 @@ class Gateway:
     upload: Upload
     promote: Promote
     api_keys: ManageAPIKeys
+    identity_providers: ManageIdentityProviders
     secrets: Secrets
     tokens: ManageTokens
     publishing: Publishing
@@ -113,7 +118,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
     async with AsyncExitStack() as stack:
         ground = await _ground(settings, metrics or Metrics(), stack)
         acting, tasks = ground.acting, ground.tasks
-        identity = _identity(ground)
+        identity = _identity(ground, stack)
         servables = _servables(ground, stack)
         reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
         operate = Operate(acting, tasks.spawn)
@@ -123,7 +128,6 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         tasks.loop("reconcile", reconciler.run)
         _keep_lease(ground, reconciler, servables, stack)
         tasks.loop("standing", _every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
-        tasks.loop("refusals", acting.audit.run)
         _keep_up(ground, operate, schedule)
         yield Gateway(
             authenticator=identity.authenticator,
@@ -136,6 +140,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
+            identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh),
             tokens=ManageTokens(acting, identity.tokens, identity.refresh, identity.authenticator),
             publishing=Publishing(acting),
@@ -176,6 +181,7 @@ class _Identity:
     authenticator: Authenticator
     passwords: Passwords
     refresh: RefreshTokens
+    provider_hosts: AllowedHosts
 
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
@@ -202,17 +208,19 @@ async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     )
 
 
-def _identity(ground: _Ground) -> _Identity:
+def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     clock, settings = ground.acting.clock, ground.settings
     jwks = JWKSet(ground.keyring, clock)
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
+    hosts = AllowedHosts(settings.oidc.allowed_hosts)
     authenticator = Authenticator(
         tokens,
         APIKeys(ground.acting.database, clock),
         standings,
         Revocations(ground.acting.database, clock),
+        federation=_federation(ground, hosts, stack),
         clock=clock,
         spawn=ground.tasks.spawn,
     )
@@ -224,7 +232,22 @@ def _identity(ground: _Ground) -> _Identity:
     life_s = settings.tokens.refresh_life_s
     refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
-    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh, hosts)
+
+
+def _federation(ground: _Ground, hosts: AllowedHosts, stack: AsyncExitStack) -> Federation:
+    settings, clock = ground.settings, ground.acting.clock
+    keys_of = ProviderKeys(
+        hosts,
+        clock=clock,
+        spawn=ground.tasks.spawn,
+        deadline_s=settings.oidc.deadline_s,
+        life_s=settings.oidc.keys_life_s,
+        pause_s=settings.oidc.refetch_s,
+    )
+    stack.push_async_callback(keys_of.close)
+    rules = FederatedRules(settings.base_url, settings.tokens.skew_s)
+    return Federation(ground.acting.database, keys_of, rules, hosts=hosts, clock=clock)
 
 
 def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
@@ -242,7 +265,8 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
 
 
 def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
-    """Take up what was left undone, rotate what is due, clear up."""
+    """Write refusals down, take up what was left undone, rotate what is due, clear up."""
+    ground.tasks.loop("refusals", ground.acting.audit.run)
     ground.tasks.loop("resume", _every(LEASE.total_seconds() / 2, operate.resume))
     ground.tasks.loop("schedule", _every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
     ground.tasks.loop("sweep", _every(_SWEEP_EVERY_S, partial(sweep, ground.acting, ground.artifacts)))

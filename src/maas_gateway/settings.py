@@ -23,6 +23,10 @@ CONFIG_VARIABLE: Final = "MAAS_CONFIG"
 _MIB: Final = 1 << 20
 _LEAST_PASSWORD_COST: Final = 9_216 * 4
 
+ProviderHost = Annotated[
+    str,
+    Field(pattern=r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)(:[1-9][0-9]{0,4})?$", max_length=259),
+]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -139,6 +143,19 @@ class Tokens(_Group):
     """Seconds from a user's sign-in until it can be refreshed no more."""
 
 
+class OIDC(_Group):
+    """Tokens of other issuers, which tenants register (OpenID Connect)."""
+
+    allowed_hosts: tuple[ProviderHost, ...] = ()
+    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`; none means that no other issuer counts."""
+    deadline_s: float = Field(default=3, ge=0.1, le=30)
+    """Seconds after which fetching an issuer's keys is given up."""
+    keys_life_s: int = Field(default=600, ge=1, le=3_600)
+    """Seconds after which an issuer's keys are fetched again."""
+    refetch_s: int = Field(default=30, ge=1, le=600)
+    """Least seconds between two fetches of one issuer's keys, however many tokens name a key that is unknown."""
+
+
 class Passwords(_Group):
     """argon2id."""
 
@@ -206,6 +223,7 @@ class Settings(BaseSettings):
     transit: Transit = Transit()
     pkcs11: PKCS11 = PKCS11()
     tokens: Tokens = Tokens()
+    oidc: OIDC = OIDC()
     passwords: Passwords = Passwords()
     uploads: Uploads = Uploads()
     inference: Inference = Inference()

@@ -37,9 +37,11 @@ class Secrets:
         """Change the caller's own password.
 
         Raises:
-            InvalidRequest: the caller is no user, the current password is wrong, or the new one is too short or long.
+            InvalidRequest: the caller is no user of ours, the current password is wrong, or the new one is too short or long.
             Overloaded: too many sign-ins are being checked.
         """
+        if principal.kind == "federated":
+            raise InvalidRequest("an identity provider keeps your password; change it there")
         async with self._acting.database.read(principal.tenant) as session:
             user = await store.user(session, principal.subject)
         is_right, _ = await self._passwords.check(current, None if user is None else user.password_hash)

@@ -68,10 +68,10 @@ def body_schema(kind: type[BaseModel], example: dict[str, Any] | None = None) ->
     """Return the OpenAPI description of a JSON body of `kind`, for a route that reads it itself.
 
     Args:
-        kind: a model whose fields are no models, since its schema stands where it is used.
+        kind: a model; what it refers to is written where it is used, because the document knows it by no name.
         example: one that `kind` takes.
     """
-    content: dict[str, Any] = {"schema": kind.model_json_schema()}
+    content: dict[str, Any] = {"schema": _written_out(kind.model_json_schema())}
     if example is not None:
         content["example"] = example
     too_large = PayloadTooLarge(f"the body is larger than the {MAX_BODY_BYTES} bytes that are accepted")
@@ -80,6 +80,20 @@ def body_schema(kind: type[BaseModel], example: dict[str, Any] | None = None) ->
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": {str(status): answer for status, answer in answers.items()},
     }
+
+
+def _written_out(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with what stands under `$defs` put where it is referred to; none may refer to itself."""
+    known = schema.pop("$defs", {})
+
+    def written(part: Any) -> Any:
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return written(known[part["$ref"].rpartition("/")[2]])
+            return {name: written(value) for name, value in part.items()}
+        return [written(item) for item in part] if isinstance(part, list) else part
+
+    return {name: written(value) for name, value in schema.items()}
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
