@@ -195,18 +195,22 @@ class ProviderKeys:
 
     async def _get(self, address: str) -> dict[str, Any]:
         self._hosts.check(address)
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=ssl.create_default_context(),
-                timeout=self._deadline_s,
-                trust_env=False,
-                follow_redirects=False,
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            )
-        async with self._client.stream("GET", address) as response:
+        client = await self._opened()
+        async with client.stream("GET", address) as response:
             if response.status_code != _OK:
                 raise ValueError(f"{address} answers {response.status_code}")
             return strict_object(await _bounded(response))
+
+    async def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:  # a gateway without federation does not read the system's certificates
+            tls = await asyncio.to_thread(ssl.create_default_context)
+            self._client = self._client or _new_client(tls, self._deadline_s)
+        return self._client
+
+
+def _new_client(tls: ssl.SSLContext, deadline_s: float) -> httpx.AsyncClient:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return httpx.AsyncClient(verify=tls, timeout=deadline_s, trust_env=False, follow_redirects=False, headers=headers)
 
 
 async def _bounded(response: httpx.Response) -> bytes:
