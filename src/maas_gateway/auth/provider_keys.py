@@ -114,6 +114,7 @@ class ProviderKeys:
         self._life_s = life_s
         self._pause_s = pause_s
         self._followed: dict[str, _Followed] = {}
+        self._tls: ssl.SSLContext | None = None
         self._client: httpx.AsyncClient | None = None
         self._log = structlog.get_logger()
 
@@ -202,9 +203,11 @@ class ProviderKeys:
             return strict_object(await _bounded(response))
 
     async def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:  # a gateway without federation does not read the system's certificates
-            tls = await asyncio.to_thread(ssl.create_default_context)
-            self._client = self._client or _new_client(tls, self._deadline_s)
+        """Return the client; a gateway without federation has none and does not read the system's certificates."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        if self._client is None:
+            self._client = _new_client(self._tls, self._deadline_s)
         return self._client
 
 
