@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from maas_gateway.auth.provider_address import HOST_PATTERN, MAX_HOST
 from maas_gateway.errors import Misconfigured
 
 PREFIX: Final = "MAAS_"
@@ -23,10 +24,7 @@ CONFIG_VARIABLE: Final = "MAAS_CONFIG"
 _MIB: Final = 1 << 20
 _LEAST_PASSWORD_COST: Final = 9_216 * 4
 
-ProviderHost = Annotated[
-    str,
-    Field(pattern=r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)(:[1-9][0-9]{0,4})?$", max_length=259),
-]
+ProviderHost = Annotated[str, Field(pattern=f"^{HOST_PATTERN}$", max_length=MAX_HOST)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 

@@ -346,18 +346,23 @@ async def test_what_ends_a_provider_ends_its_tokens_in_every_process_within_a_se
             assert (await elsewhere.http.get(EVENTS, headers=headers)).status_code == 401
 
 
-async def test_an_erased_tenants_issuer_is_free_again(tmp_path: Path) -> None:
+async def test_an_erased_tenants_issuer_is_free_again(tmp_path: Path, database_url: str) -> None:
     async with (
         identity_provider() as provider,
-        running_gateway(tmp_path, oidc={"allowed_hosts": [provider.host]}) as world,
+        running_gateway(tmp_path, database_url, oidc={"allowed_hosts": [provider.host]}) as world,
     ):
         await world.tenants("acme", "globex")
-        await _registered(world, _body(provider.issuer, AUDITOR))
+        body, token = _body(provider.issuer, AUDITOR), bearer(provider.token(groups=["audit"]))
+        await _registered(world, body)
+        taken = await _act(world, "POST", PROVIDERS, body, by=world.owners["globex"])
+        assert taken.status_code == 409, taken.text
+        assert (await world.http.get(EVENTS, headers=token)).status_code == 200
         erased = await _act(world, "POST", f"{A}/tenants/acme:erase", by=world.operator)
         assert erased.status_code in {200, 202}, erased.text
-        body = _body(provider.issuer, AUDITOR)
+        assert (await world.http.get(EVENTS, headers=token)).status_code == 401
         again = await _act(world, "POST", PROVIDERS, body, by=world.owners["globex"])
         assert again.status_code == 201, again.text
+        assert (await world.http.get(EVENTS, headers=token)).status_code == 200
 
 
 async def test_a_rule_that_is_removed_counts_no_more_in_every_process_within_a_second(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
-from maas_gateway.auth.identity_provider import ClaimRule, IdentityProvider
+from maas_gateway.auth.identity_provider import MAX_NAME, ClaimRule, IdentityProvider
 
 _MAX_RULES = 64
 _PRINTABLE = r"^[!-~]+$"
@@ -42,7 +42,7 @@ class NewIdentityProvider(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="What people will call it: a-z, 0-9, '.', '_' and '-'.", max_length=64)
+    name: str = Field(description="What people will call it: a-z, 0-9, '.', '_' and '-'.", max_length=MAX_NAME)
     issuer: str = Field(description="The `iss` of its tokens, an address.", max_length=255)
     audience: str = Field(description="What `aud` of its tokens must hold.", max_length=255, pattern=_PRINTABLE)
     claim: str = Field(

@@ -3,6 +3,7 @@
 Rules:
 - nobody is asked anything for an issuer and audience that no tenant has registered, and none of our own tokens comes
   here; a token for two registered audiences says of no tenant that it is meant;
+- an identity token counts like an access token, if it is for the registered audience;
 - the header names the key and its algorithm, which is the one that the key is for; `crit` is refused; what else
   stands there is not looked at;
 - `iss` is exactly the registered one, `aud` holds the registered one, `exp` is required and at most a day away, `nbf`
@@ -35,7 +36,7 @@ from maas_gateway.memory import Memory
 from maas_gateway.principal import Principal
 
 MAX_SUB: Final = 255
-MAX_NAME: Final = 48
+MAX_SHOWN: Final = 48
 """How much of a `sub` stands in the record; with the provider's and the tenant's names it fits everywhere."""
 
 _ALL: Final = "all"
@@ -177,11 +178,11 @@ def _check_claims(claims: Mapping[str, Any]) -> None:
 
 def _shown(sub: str, subject: SubjectId) -> str:
     """Return a `sub` as it stands in the record: as it is if that is short and plain, else told apart by its subject."""
-    if len(sub) <= MAX_NAME and sub.isascii() and sub.isprintable() and " " not in sub:
+    if len(sub) <= MAX_SHOWN and sub.isascii() and sub.isprintable() and " " not in sub:
         return sub
     plain = "".join(letter if letter.isascii() and letter.isprintable() and letter != " " else "?" for letter in sub)
     mark = f"~{subject.hex[:8]}"
-    return plain[: MAX_NAME - len(mark)] + mark
+    return plain[: MAX_SHOWN - len(mark)] + mark
 
 
 def _is_unicode(text: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 
 from maas_gateway.identifiers import TenantId
 
+MAX_NAME: Final = 32
 MAX_PROVIDERS: Final = 16
 """How many a tenant may have."""
 

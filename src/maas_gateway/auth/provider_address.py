@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 MAX_ADDRESS: Final = 2_048
+MAX_HOST: Final = 259
 HOST_PATTERN: Final = r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?"
 """A host as the operator lists it: a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port."""
 

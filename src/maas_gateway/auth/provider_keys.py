@@ -52,6 +52,7 @@ _MAX_EXPONENT_BITS: Final = 32
 _RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512")
 _CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _MEMBERS: Final = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}
+_MAX_REASON: Final = 200
 _NO_ANSWER: Final = "the identity provider does not answer, or not as one does"
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -174,7 +175,7 @@ class ProviderKeys:
             async with asyncio.timeout(self._deadline_s):
                 keys = await self._download(issuer)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as fault:
-            reason = str(fault) or type(fault).__name__
+            reason = str(fault)[:_MAX_REASON] or type(fault).__name__
             self._log.warning("identity_provider_unavailable", issuer=issuer, reason=reason)
         else:
             followed.keys, followed.fetched_at_s = keys, self._clock.monotonic_s()

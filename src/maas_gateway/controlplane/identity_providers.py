@@ -8,11 +8,10 @@ a provider that does; every change is in force in every process within a second.
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from maas_gateway.accounts.store import TOPIC
 from maas_gateway.auth import store
-from maas_gateway.auth.identity_provider import MAX_PROVIDERS, ClaimRule, IdentityProvider
+from maas_gateway.auth.identity_provider import MAX_NAME, MAX_PROVIDERS, ClaimRule, IdentityProvider
 from maas_gateway.auth.provider_address import AllowedHosts
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -21,8 +20,6 @@ from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.policy.roles import ROLES, may_be_bound
 from maas_gateway.principal import Principal
-
-MAX_NAME: Final = 32
 
 
 class ManageIdentityProviders:
