@@ -3,7 +3,7 @@
 Rules:
 - an issuer is asked when somebody who is registered for it has a token to verify and its keys are unknown or old, or
   lack the token's; never twice within the pause, whatever came of the first time; who comes meanwhile waits for
-  that one answer;
+  that one answer, or gets none if too many wait;
 - discovery, then the keys: both from listed hosts, no redirects, no proxy and no credential of the environment,
   one deadline for both, 256 KiB of each, strict JSON; the discovery document names the very issuer asked for; a
   token's own `jku`, `x5u` or `jwk` is never looked at;
@@ -41,8 +41,9 @@ from maas_gateway.errors import TokenInvalid, Unavailable
 
 MAX_ANSWER_BYTES: Final = 256 << 10
 MAX_KEYS: Final = 64
-MAX_AGE_S: Final = 3_600.0
-"""How long keys count while their provider does not answer."""
+GRACE_S: Final = 3_600.0
+"""How long keys that are due count on while their provider does not answer."""
+MAX_WAITING: Final = 1_000
 MAX_ISSUERS: Final = 1_024
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
@@ -91,6 +92,7 @@ class _Followed:
     fetched_at_s: float = -math.inf
     tried_at_s: float = -math.inf
     fetching: asyncio.Event | None = None
+    n_waiting: int = 0
 
 
 class ProviderKeys:
@@ -132,7 +134,7 @@ class ProviderKeys:
         age_s = self._age_s(followed)
         has_answered = followed.fetched_at_s >= followed.tried_at_s
         key = followed.keys.get(kid)
-        if age_s > MAX_AGE_S or (key is None and not has_answered):
+        if age_s > self._life_s + GRACE_S or (key is None and not has_answered):
             raise Unavailable(_NO_ANSWER, retry_after_s=max(1.0, self._pause_left_s(followed)))
         if key is None:
             raise TokenInvalid("the token's key is unknown or retired")
@@ -165,10 +167,15 @@ class ProviderKeys:
             followed.tried_at_s = self._clock.monotonic_s()
             followed.fetching = asyncio.Event()
             self._spawn(self._fetch(issuer, followed, followed.fetching))
+        if followed.n_waiting >= MAX_WAITING:
+            return
+        followed.n_waiting += 1
         try:
             await asyncio.wait_for(followed.fetching.wait(), self._deadline_s + 1)
         except TimeoutError:
             return  # a gateway that is closing runs no fetch any more
+        finally:
+            followed.n_waiting -= 1
 
     async def _fetch(self, issuer: str, followed: _Followed, done: asyncio.Event) -> None:
         try:

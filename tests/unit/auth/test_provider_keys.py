@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maas_gateway.auth.provider_address import AllowedHosts
-from maas_gateway.auth.provider_keys import MAX_AGE_S, MAX_KEYS, ProviderKeys
+from maas_gateway.auth.provider_keys import GRACE_S, MAX_KEYS, MAX_WAITING, ProviderKeys
 from maas_gateway.errors import TokenInvalid, Unavailable
 from simulators.clock import ManualClock
 from simulators.identity_provider import (
@@ -198,6 +198,18 @@ async def test_a_fetch_ends_though_whoever_waited_for_it_has_gone(place: Place) 
     await place.provider.start()
 
 
+async def test_so_many_wait_for_a_provider_and_one_more_is_told_so_at_once(hasty: Place) -> None:
+    hasty.provider.modes[DISCOVERY] = Mode.SLOW
+    waiting = [asyncio.create_task(hasty.key()) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    one_more = asyncio.create_task(hasty.key())
+    await asyncio.sleep(0)
+    assert isinstance(one_more.exception(), Unavailable)
+    assert not any(task.done() for task in waiting)
+    assert all(isinstance(told, Unavailable) for told in await asyncio.gather(*waiting, return_exceptions=True))
+    assert hasty.n_fetches == 1
+
+
 async def test_an_unknown_kid_has_the_keys_fetched_again_at_most_once_in_the_pause(place: Place) -> None:
     assert await place.has()
     place.provider.use(signing_key("second", "ES256"))
@@ -267,7 +279,7 @@ async def test_known_keys_count_for_an_hour_while_their_provider_does_not_answer
     assert time.monotonic() - began_s < SHORT_S, "nobody waits for it a second time"
     with pytest.raises(Unavailable):
         await hasty.key("unknown")
-    hasty.clock.move(MAX_AGE_S - LIFE_S)
+    hasty.clock.move(GRACE_S)
     assert await hasty.has()
     hasty.clock.move(PAUSE_S)
     with pytest.raises(Unavailable):
