@@ -14,6 +14,7 @@ from builders.gateways import Account, World, bearer, joined_gateway, running_ga
 from builders.models import DemoModel, published_model
 from builders.oidc import RESOURCE, RealProvider, real_provider
 from maas_gateway.auth.identity_provider import MAX_PROVIDERS
+from maas_gateway.settings import Settings
 from simulators.identity_provider import AUDIENCE, DISCOVERY, Mode, ProviderSimulator, identity_provider, signing_key
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +153,20 @@ async def test_a_host_that_the_operator_lists_no_more_counts_no_more(tmp_path: P
         async with joined_gateway(settings, world.operator) as later:
             assert (await later.http.get(EVENTS, headers=token)).status_code == 401
         assert provider.n_connections == n_connections
+
+
+async def test_our_own_tokens_are_ours_although_our_address_was_registered_before_we_had_it(tmp_path: Path) -> None:
+    async with identity_provider() as provider:
+        async with running_gateway(tmp_path, oidc={"allowed_hosts": [provider.host]}) as world:
+            await world.tenant("acme")
+            await _registered(world, _body(provider.issuer, AUDITOR))
+        moved = Settings.model_validate({**world.settings.model_dump(), "public_url": provider.issuer})
+        async with joined_gateway(moved, world.operator) as later:
+            assert later.settings.base_url == provider.issuer
+            headers = await later.headers(world.owners["acme"])
+            assert (await later.http.get(EVENTS, headers=headers)).status_code == 200
+            assert (await later.http.get(EVENTS, headers=bearer(provider.token()))).status_code == 401
+        assert provider.n_connections == 0
 
 
 async def test_an_issuer_and_audience_belong_to_whoever_was_first(place: Place) -> None:
