@@ -44,6 +44,7 @@ unit: $(VENV)/.development # on SQLite, the quick ones; `make test` runs all, on
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh
 	@sh tests/install_softhsm.sh
+	@sh tests/install_oidc_provider.sh
 	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow" $(AFTER_CHECK)
 
 test-slow: $(VENV)/.development ## What takes longer.

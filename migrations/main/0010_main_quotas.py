@@ -6,7 +6,7 @@ from alembic import op
 import maas_gateway.database.metadata
 
 revision = "0010_main"
-down_revision = "0008_main"
+down_revision = "0009_main"
 branch_labels = None
 depends_on = None
 

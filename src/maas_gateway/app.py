@@ -14,7 +14,19 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from maas_gateway import __version__
-from maas_gateway.admin import accounts, api_keys, audit, keys, models, publishing, quotas, shares, tenants, tokens
+from maas_gateway.admin import (
+    accounts,
+    api_keys,
+    audit,
+    identity_providers,
+    keys,
+    models,
+    publishing,
+    quotas,
+    shares,
+    tenants,
+    tokens,
+)
 from maas_gateway.admin.callers import handle_errors
 from maas_gateway.confinement.limits import harden_process
 from maas_gateway.gateway import Gateway, open_gateway
@@ -59,6 +71,7 @@ class GatewayApp(FastAPI):
             self.include_router(router)
         self.include_router(audit.router)
         self.include_router(api_keys.router)
+        self.include_router(identity_providers.router)
         self.include_router(publishing.router)
         self.include_router(quotas.router)
         self.include_router(shares.router)

@@ -12,8 +12,11 @@ from functools import partial
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.auth.api_keys import APIKeys
 from maas_gateway.auth.authenticator import Authenticator
+from maas_gateway.auth.federation import FederatedRules, Federation
 from maas_gateway.auth.jwks import JWKSet
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.provider_address import AllowedHosts
+from maas_gateway.auth.provider_keys import ProviderKeys
 from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.sign_in import SignIn
@@ -27,6 +30,7 @@ from maas_gateway.controlplane.api_keys import ManageAPIKeys
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.erase import Erase, Stores
+from maas_gateway.controlplane.identity_providers import ManageIdentityProviders
 from maas_gateway.controlplane.onboard import Onboard
 from maas_gateway.controlplane.operate import LEASE, Operate
 from maas_gateway.controlplane.promote import Promote
@@ -96,6 +100,7 @@ class Gateway:
     upload: Upload
     promote: Promote
     api_keys: ManageAPIKeys
+    identity_providers: ManageIdentityProviders
     secrets: Secrets
     tokens: ManageTokens
     publishing: Publishing
@@ -135,7 +140,6 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         rotate, schedule = _rotation(ground, operate)
         provision = Provision(acting, ground.keyring, identity.passwords)
         tasks.loop("standing", every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
-        tasks.loop("refusals", acting.audit.run)
         _keep_up(ground, operate, schedule)
         yield Gateway(
             authenticator=identity.authenticator,
@@ -148,6 +152,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             upload=_upload(ground),
             promote=Promote(acting),
             api_keys=ManageAPIKeys(acting),
+            identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
             tokens=ManageTokens(acting, identity.tokens, identity.refresh, identity.authenticator),
             publishing=Publishing(acting),
@@ -191,6 +196,7 @@ class _Identity:
     passwords: Passwords
     refresh: RefreshTokens
     throttle: SignInThrottle
+    provider_hosts: AllowedHosts
 
 
 async def _ground(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Ground:
@@ -223,11 +229,13 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     rules = TokenRules(settings.base_url, settings.tokens.audience, settings.tokens.life_s, settings.tokens.skew_s)
     tokens = Tokens(ground.keyring, jwks, rules, clock)
     standings = Standings(ground.acting.database)
+    hosts = AllowedHosts(settings.oidc.allowed_hosts)
     authenticator = Authenticator(
         tokens,
         APIKeys(ground.acting.database, clock),
         standings,
         Revocations(ground.acting.database, clock),
+        federation=_federation(ground, hosts, stack),
         clock=clock,
         spawn=ground.tasks.spawn,
     )
@@ -241,7 +249,22 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
     throttle = SignInThrottle(ground.acting.database, clock, max_at_once=passwords.max_at_once)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh, throttle=throttle)
-    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh, throttle)
+    return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh, throttle, hosts)
+
+
+def _federation(ground: _Ground, hosts: AllowedHosts, stack: AsyncExitStack) -> Federation:
+    settings, clock = ground.settings, ground.acting.clock
+    keys_of = ProviderKeys(
+        hosts,
+        clock=clock,
+        spawn=ground.tasks.spawn,
+        deadline_s=settings.oidc.deadline_s,
+        life_s=settings.oidc.keys_life_s,
+        pause_s=settings.oidc.refetch_s,
+    )
+    stack.push_async_callback(keys_of.close)
+    rules = FederatedRules(settings.base_url, settings.tokens.skew_s)
+    return Federation(ground.acting.database, keys_of, rules, hosts=hosts, clock=clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +312,8 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
 
 
 def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
-    """Take up what was left undone, rotate what is due, clear up."""
+    """Write refusals down, take up what was left undone, rotate what is due, clear up."""
+    ground.tasks.loop("refusals", ground.acting.audit.run)
     ground.tasks.loop("resume", every(LEASE.total_seconds() / 2, operate.resume))
     ground.tasks.loop("schedule", every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
     ground.tasks.loop("sweep", every(_SWEEP_EVERY_S, partial(sweep, ground.acting, ground.artifacts)))

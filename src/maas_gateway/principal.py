@@ -15,16 +15,17 @@ class Principal:
 
     Attributes:
         tenant: the tenant it belongs to; PLATFORM for operators.
-        subject: the user's or service account's identifier.
-        kind: what the subject is.
-        name: for logs and audit: `<name>@<slug>` or a client id.
+        subject: the user's or service account's identifier; of who has no account here, one made of its provider's
+            identifier and its own.
+        kind: what the subject is; `federated` has no account here: an identity provider answers for it.
+        name: for logs and audit: `<name>@<slug>`, a client id, or `<sub>@<provider>.<slug>`; at most 128 characters.
         everywhere: permissions held on the whole tenant (or the platform).
         on_models: permissions held on single models, by model name.
     """
 
     tenant: TenantId
     subject: SubjectId
-    kind: Literal["user", "service-account"]
+    kind: Literal["user", "service-account", "federated"]
     name: str
     everywhere: frozenset[Permission] = frozenset()
     on_models: Mapping[str, frozenset[Permission]] = field(default_factory=lambda: MappingProxyType({}))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, RedisDsn, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from maas_gateway.auth.provider_address import HOST_PATTERN, MAX_HOST
 from maas_gateway.errors import Misconfigured
 
 PREFIX: Final = "MAAS_"
@@ -23,6 +24,7 @@ CONFIG_VARIABLE: Final = "MAAS_CONFIG"
 _MIB: Final = 1 << 20
 _LEAST_PASSWORD_COST: Final = 9_216 * 4
 
+ProviderHost = Annotated[str, Field(pattern=f"^{HOST_PATTERN}$", max_length=MAX_HOST)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -139,6 +141,19 @@ class Tokens(_Group):
     """Seconds from a user's sign-in until it can be refreshed no more."""
 
 
+class OIDC(_Group):
+    """Tokens of other issuers, which tenants register (OpenID Connect)."""
+
+    allowed_hosts: tuple[ProviderHost, ...] = ()
+    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`; none means that no other issuer counts."""
+    deadline_s: float = Field(default=3, ge=0.1, le=30)
+    """Seconds after which fetching an issuer's keys is given up."""
+    keys_life_s: int = Field(default=600, ge=1, le=3_600)
+    """Seconds after which an issuer's keys are fetched again."""
+    refetch_s: int = Field(default=30, ge=1, le=600)
+    """Least seconds between two fetches of one issuer's keys, however many tokens name a key that is unknown."""
+
+
 class Passwords(_Group):
     """argon2id."""
 
@@ -215,6 +230,7 @@ class Settings(BaseSettings):
     transit: Transit = Transit()
     pkcs11: PKCS11 = PKCS11()
     tokens: Tokens = Tokens()
+    oidc: OIDC = OIDC()
     passwords: Passwords = Passwords()
     uploads: Uploads = Uploads()
     inference: Inference = Inference()

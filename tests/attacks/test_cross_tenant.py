@@ -40,7 +40,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 async def place(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> AsyncIterator[Place]:
-    async with running_gateway(tmp_path_factory.mktemp("tenants")) as world:
+    oidc = {"allowed_hosts": ["login.example.org"]}
+    async with running_gateway(tmp_path_factory.mktemp("tenants"), oidc=oidc) as world:
         await world.tenants("acme", "globex")
         await published_model(world, "globex", "secret-model", demo)
         await uploaded_model(world, "globex", "secret-draft", demo)
@@ -54,6 +55,9 @@ async def place(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> As
         operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=owner)
         label = await world.http.put(f"{A}/models/secret-model/labels/stable", json={"version": 1}, headers=owner)
         assert label.status_code == 200
+        provider = {"name": "sso", "issuer": "https://login.example.org", "audience": "globex"}
+        registered = await world.http.post(f"{A}/identity-providers", json=provider, headers=owner)
+        assert registered.status_code == 201, registered.text
         yield Place(
             world,
             theirs={
@@ -63,6 +67,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> As
                 "service": service.subject,
                 "binding": binding,
                 "operation": operation.json()["id"],
+                "provider": registered.json()["id"],
                 "slug": "globex",
             },
             nobodys={
@@ -72,6 +77,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory, demo: DemoModel) -> As
                 "service": UNKNOWN_ID,
                 "binding": UNKNOWN_ID,
                 "operation": UNKNOWN_ID,
+                "provider": UNKNOWN_ID,
                 "slug": "glubex",
             },
             strangers={
@@ -127,6 +133,10 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", A + "/role-bindings", {"subject": "{service}", "role": "invoker", "model": "{model}"}),
     ("DELETE", A + "/role-bindings/{binding}", None),
     ("GET", A + "/operations/{operation}", None),
+    ("GET", A + "/identity-providers/{provider}", None),
+    ("PATCH", A + "/identity-providers/{provider}", {"enabled": False}),
+    ("PATCH", A + "/identity-providers/{provider}", {"rules": []}),
+    ("DELETE", A + "/identity-providers/{provider}", None),
 ]
 OPERATORS_OWN: list[tuple[str, str, Any]] = [
     ("GET", A + "/tenants/{slug}", None),
@@ -152,7 +162,11 @@ async def answered(place: Place, route: tuple[str, str, Any], names: dict[str, s
     text = answer.text
     for kind, name in names.items():
         text = text.replace(name, f"<{kind}>" if name != UNKNOWN_ID else "<id>")
-        text = text.replace(f"<{kind}>", "<id>") if kind in {"user", "service", "binding", "operation"} else text
+        text = (
+            text.replace(f"<{kind}>", "<id>")
+            if kind in {"user", "service", "binding", "operation", "provider"}
+            else text
+        )
     text = text.replace(answer.headers["x-request-id"], "<request id>")
     kept = {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "content-length"}}
     return answer.status_code, text, kept

@@ -36,6 +36,7 @@ FILLED = {
     "version": "1",
     "subject": "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11",
     "binding_id": "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11",
+    "provider_id": "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11",
     "operation_id": "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11",
     "asset": "docs.js",
     "slug": "not-found",

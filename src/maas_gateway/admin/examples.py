@@ -95,6 +95,22 @@ BINDING: Final[Example] = {
 }
 BINDINGS: Final[Example] = {"bindings": [BINDING]}
 
+RULE: Final[Example] = {"value": "ml-team", "role": "invoker", "model": "breast-cancer"}
+NEW_IDENTITY_PROVIDER: Final[Example] = {
+    "name": "sso",
+    "issuer": "https://login.example.org",
+    "audience": "maas-gateway",
+    "claim": "groups",
+    "rules": [RULE],
+}
+IDENTITY_PROVIDER: Final[Example] = {
+    "id": "0d3f7f8e-93a5-4cf1-9d64-2f1d3a0b7c55",
+    **NEW_IDENTITY_PROVIDER,
+    "enabled": True,
+    "created_at": _AT,
+}
+IDENTITY_PROVIDERS: Final[Example] = {"identity_providers": [IDENTITY_PROVIDER]}
+
 PUBLISHER: Final[Example] = {
     "key_id": "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U",
     "name": "release",

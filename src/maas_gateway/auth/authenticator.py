@@ -1,5 +1,7 @@
 """From a token or an API key to a principal: what it says, cut down to what is bound now.
 
+A token of another issuer, if a tenant has registered that, is decided on elsewhere (`federation`).
+
 Rules: a decision is kept until the token expires, anything about tenants or accounts changes, or other keys
 may verify than when it was made. Most changes of keyrings are not of those keys: whether this one is gets
 asked meanwhile, and if that cannot be told in half a second, every token is verified anew.
@@ -13,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from maas_gateway.auth.api_keys import PREFIX, APIKeys
+from maas_gateway.auth.federation import Federation
 from maas_gateway.auth.revocations import Revocations
 from maas_gateway.auth.standing import Standings
 from maas_gateway.auth.tokens import Tokens
@@ -45,12 +48,14 @@ class Authenticator:
         standings: Standings,
         revocations: Revocations,
         *,
+        federation: Federation,
         clock: Clock,
         spawn: Spawn,
     ) -> None:
         self._tokens = tokens
         self._api_keys = api_keys
         self._revocations = revocations
+        self._federation = federation
         self._spawn = spawn
         self._key_ids: frozenset[str] | None = None
         self._n_doubts = 0
@@ -63,9 +68,10 @@ class Authenticator:
         """Return the caller who bears `token`, an access token or an API key.
 
         Raises:
-            TokenInvalid: it is not one of ours.
+            TokenInvalid: it is not one of ours, nor one of an issuer that a tenant has registered.
             TokenExpired: its life is over.
             CredentialRevoked: its subject may not act any more.
+            Unavailable: whether it counts cannot be told now.
         """
         known = self._known.get(token)
         if known is None or known.until_s <= self._clock.unix_s():
@@ -96,6 +102,7 @@ class Authenticator:
         """Ask the database again who may do what."""
         self._standings.forget()
         self._revocations.forget()
+        self._federation.forget()
         self._known.forget()
 
     async def _find_out(self, token: str) -> _Known:
@@ -103,6 +110,9 @@ class Authenticator:
             key, until = await self._api_keys.verify(token)
             until_s = math.inf if until is None else until.timestamp()
             return _Known(_within(await self._standing(key.tenant, key.subject), key.permissions), until_s)
+        bearer = await self._federation.bearer(token)
+        if bearer is not None:
+            return _Known(bearer.principal, bearer.until_s)
         verified = await self._tokens.verify(token)
         if await self._revocations.has(verified):
             raise CredentialRevoked("the token was revoked")

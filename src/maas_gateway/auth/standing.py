@@ -4,6 +4,7 @@ Rules: never trusted from a token; kept in memory only until anything about tena
 changes, which this process notices at once for its own acts and by the change counter for others'.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -39,15 +40,27 @@ class Standings:
         return None if found is None else _principal(found)
 
 
-def _principal(found: store.Account) -> Principal:
+def permits(
+    bound: Iterable[tuple[str, str | None]],
+) -> tuple[frozenset[Permission], Mapping[str, frozenset[Permission]]]:
+    """Return what roles permit together, on the whole tenant and on single models.
+
+    Args:
+        bound: each a role, and the model that it is bound to or None for the whole tenant.
+    """
     everywhere: set[Permission] = set()
     on_models: dict[str, frozenset[Permission]] = {}
-    for binding in found.bindings:
-        permits = ROLES.get(binding.role, frozenset())
-        if binding.model is None:
-            everywhere |= permits
+    for role, model in bound:
+        given = ROLES.get(role, frozenset())
+        if model is None:
+            everywhere |= given
         else:
-            on_models[binding.model] = on_models.get(binding.model, frozenset()) | permits
+            on_models[model] = on_models.get(model, frozenset()) | given
+    return frozenset(everywhere), on_models
+
+
+def _principal(found: store.Account) -> Principal:
+    everywhere, on_models = permits((binding.role, binding.model) for binding in found.bindings)
     account = found.account
     is_service = isinstance(account, ServiceAccount)
     return Principal(
@@ -55,6 +68,6 @@ def _principal(found: store.Account) -> Principal:
         subject=account.subject,
         kind="service-account" if is_service else "user",
         name=account.client_id if isinstance(account, ServiceAccount) else f"{account.name}@{found.slug}",
-        everywhere=frozenset(everywhere),
+        everywhere=everywhere,
         on_models=on_models,
     )

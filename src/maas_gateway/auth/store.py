@@ -1,13 +1,16 @@
 """What authentication keeps, and what it reads of tenants and accounts: who a caller is cannot be asked within a tenant.
 
-What is revoked raises the topic `accounts`, which everything that is remembered of callers follows.
+What is revoked, and every change of an identity provider, raises the topic `accounts`, which everything that is
+remembered of callers follows.
 """
 
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import RowMapping
 
 from maas_gateway.accounts import store as accounts
 from maas_gateway.accounts.api_key import APIKey
@@ -15,8 +18,15 @@ from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
 from maas_gateway.auth.attempts import MAX_REMEMBERED, Attempts, Keys
+from maas_gateway.auth.identity_provider import ClaimRule, IdentityProvider
 from maas_gateway.auth.refresh_token import RefreshToken
-from maas_gateway.auth.tables import REFRESH_TOKENS, REVOKED_TOKENS, SIGN_IN_ADDRESSES, SIGN_IN_ATTEMPTS
+from maas_gateway.auth.tables import (
+    IDENTITY_PROVIDERS,
+    REFRESH_TOKENS,
+    REVOKED_TOKENS,
+    SIGN_IN_ADDRESSES,
+    SIGN_IN_ATTEMPTS,
+)
 from maas_gateway.database.engine import Database
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all, write_all
@@ -179,9 +189,10 @@ async def revoked(database: Database, now: datetime) -> frozenset[str]:
 
 
 async def drop_every(session: TenantSession) -> None:
-    """Delete what is kept here of every account of the session's tenant."""
-    await session.delete(REFRESH_TOKENS)
-    await session.delete(SIGN_IN_ADDRESSES)
+    """Delete what is kept here of every account of the session's tenant, and its identity providers."""
+    for table in (REFRESH_TOKENS, SIGN_IN_ADDRESSES, IDENTITY_PROVIDERS):
+        await session.delete(table)
+    await session.bump(accounts.TOPIC)
 
 
 async def drop_expired(database: Database, now: datetime) -> None:
@@ -266,10 +277,84 @@ async def _remember(session: TenantSession, address: Address) -> None:
         await session.delete(SIGN_IN_ADDRESSES, kept.pair == row["pair"])
 
 
+async def add_identity_provider(session: TenantSession, provider: IdentityProvider) -> None:
+    """Write a new identity provider.
+
+    Raises:
+        Conflict: its issuer and audience are registered already, or its name is taken.
+    """
+    await session.insert(
+        IDENTITY_PROVIDERS,
+        id=provider.provider_id,
+        name=provider.name,
+        issuer=provider.issuer,
+        audience=provider.audience,
+        claim=provider.claim,
+        created_at=provider.created_at,
+        **_changeable(provider),
+    )
+    await session.bump(accounts.TOPIC)
+
+
+async def change_identity_provider(session: TenantSession, provider: IdentityProvider) -> None:
+    """Write what can change of an identity provider."""
+    is_this = IDENTITY_PROVIDERS.c.id == provider.provider_id
+    await session.update(IDENTITY_PROVIDERS, is_this, **_changeable(provider))
+    await session.bump(accounts.TOPIC)
+
+
+async def drop_identity_provider(session: TenantSession, provider_id: uuid.UUID) -> bool:
+    """Delete an identity provider; return whether there was such a one."""
+    gone = await session.delete(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.id == provider_id)
+    await session.bump(accounts.TOPIC)
+    return bool(gone)
+
+
+async def identity_provider(
+    session: TenantSession, provider_id: uuid.UUID, *, for_update: bool = False
+) -> IdentityProvider | None:
+    """Return the tenant's identity provider of that identifier, perhaps locked until the transaction ends."""
+    row = await session.row(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.id == provider_id, for_update=for_update)
+    return None if row is None else _identity_provider(row)
+
+
+async def identity_providers(session: TenantSession) -> tuple[IdentityProvider, ...]:
+    """Return the tenant's identity providers by name."""
+    return tuple(map(_identity_provider, await session.rows(IDENTITY_PROVIDERS, order_by=[IDENTITY_PROVIDERS.c.name])))
+
+
+async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str], ...]:
+    """Return every enabled identity provider of an active tenant, each with the tenant's slug."""
+    async with read_all(database) as session:
+        slugs = {t.tenant_id: t.slug for t in await tenants.every(session) if t.state is TenantState.ACTIVE}
+        rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.is_enabled)
+    providers = map(_identity_provider, rows)
+    return tuple((provider, slugs[provider.tenant]) for provider in providers if provider.tenant in slugs)
+
+
 async def rehash(database: Database, user: User, password_hash: str) -> None:
     """Replace a user's password hash by a stronger one of the same password."""
     async with database.write(user.tenant) as session:
         await accounts.rehash(session, user.subject, password_hash)
+
+
+def _identity_provider(row: RowMapping) -> IdentityProvider:
+    return IdentityProvider(
+        provider_id=row["id"],
+        tenant=TenantId(row["tenant_id"]),
+        name=row["name"],
+        issuer=row["issuer"],
+        audience=row["audience"],
+        claim=row["claim"],
+        rules=tuple(ClaimRule(rule["value"], rule["role"], rule["model"]) for rule in row["rules"] or ()),
+        is_enabled=row["is_enabled"],
+        created_at=row["created_at"],
+    )
+
+
+def _changeable(provider: IdentityProvider) -> dict[str, Any]:
+    rules = [{"value": rule.value, "role": rule.role, "model": rule.model} for rule in provider.rules]
+    return {"rules": rules, "is_enabled": provider.is_enabled}
 
 
 def _may_exist(name: str, slug: str) -> bool:

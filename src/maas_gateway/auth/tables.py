@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, Column, Integer, String, Table, Uuid
+from sqlalchemy import JSON, Boolean, Column, Integer, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -41,4 +41,20 @@ SIGN_IN_ADDRESSES: Final = Table(
     Column("tenant_id", Uuid, nullable=False, index=True),
     Column("subject_id", Uuid, nullable=False, index=True),
     Column("last_at", UTCDateTime, nullable=False, index=True),
+)
+
+IDENTITY_PROVIDERS: Final = Table(
+    "identity_providers",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("issuer", String(255), nullable=False),
+    Column("audience", String(255), nullable=False),
+    Column("claim", String(128), nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+    UniqueConstraint("issuer", "audience"),  # over all tenants: a token says whose principal its bearer is
 )

@@ -74,8 +74,8 @@ class ManageAPIKeys:
 
         Raises:
             PermissionDenied: the caller may not, or is not permitted something of `permissions`.
-            InvalidRequest: the name is malformed, the account is not one that a key can be made for or is not
-                permitted something of `permissions`, or the end has passed.
+            InvalidRequest: the name is malformed, the account is not one that a key can be made for (there is none for
+                who comes from an identity provider) or is not permitted something of `permissions`, or the end has passed.
         """
         authorize(principal, Permission.API_KEY_WRITE)
         self._check_end(expires_at)
@@ -91,6 +91,8 @@ class ManageAPIKeys:
             expires_at=expires_at,
         )
         is_own = key.subject == principal.subject
+        if is_own and principal.kind == "federated":
+            raise InvalidRequest("subject: an identity provider answers for you; make the key for a service account")
         _refuse_more(permissions, principal.anywhere if is_own else principal.everywhere)
         async with self._acting.database.write(principal.tenant) as session:
             if not is_own:

@@ -49,10 +49,12 @@ class Secrets:
             address: the client's; "" where there is none.
 
         Raises:
-            InvalidRequest: the caller is no user, the current password is wrong, or the new one is too short or long.
+            InvalidRequest: the caller is no user of ours, the current password is wrong, or the new one is too short or long.
             TooManyAttempts: the current password was wrong too often.
             Overloaded: too many sign-ins are being checked.
         """
+        if principal.kind == "federated":
+            raise InvalidRequest("an identity provider keeps your password; change it there")
         if not await self._is_right(principal, current, address):
             raise InvalidRequest("current: this is not your password")
         new_hash = await self._passwords.hash(new)

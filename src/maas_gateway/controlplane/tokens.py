@@ -46,7 +46,8 @@ class ManageTokens:
         """End a token; one that is unknown, or not the caller's to end, is passed over (RFC 7009 section 2.2).
 
         Raises:
-            InvalidRequest: it is an API key, which has routes of its own.
+            InvalidRequest: it is an API key, which has routes of its own, or one of an identity provider, which ends
+                its tokens itself.
         """
         if text.startswith(api_keys.PREFIX):
             raise InvalidRequest("an API key is ended by DELETE /admin/v1/api-keys/{id}")
@@ -61,6 +62,7 @@ class ManageTokens:
             try:
                 token = await self._tokens.verify(text)
             except Unauthenticated:
+                await self._refuse_federated(principal, text)
                 return
             if not _may_end(principal, token.tenant, token.subject):
                 return
@@ -87,10 +89,18 @@ class ManageTokens:
             "sub": str(bearer.subject),
             "username": bearer.name,
         }
-        if not text.startswith(api_keys.PREFIX):
+        if not text.startswith(api_keys.PREFIX) and bearer.kind != "federated":
             token, rules = await self._tokens.verify(text), self._tokens.rules
             told |= {"exp": token.expires_at, "jti": token.token_id, "iss": rules.issuer, "aud": rules.audience}
         return told
+
+    async def _refuse_federated(self, principal: Principal, text: str) -> None:
+        try:
+            bearer = await self._authenticator.principal(text)
+        except Unauthenticated:
+            return
+        if bearer.kind == "federated" and bearer.tenant == principal.tenant:
+            raise InvalidRequest("an identity provider issued this token and ends it; here, disable that provider")
 
     async def _refresh_token(self, principal: Principal, text: str) -> dict[str, object]:
         found = await store.refresh_token(self._acting.database, digest_of(text))

@@ -76,6 +76,20 @@ def test_environment_names_the_file_unless_the_command_line_does(
         pytest.param("[tokens]\nlife_s = 90000", "configuration: tokens.life_s: ", id="a token life of over a day"),
         pytest.param("[passwords]\nmemory_kib = 1024", "configuration: passwords.memory_kib: ", id="cheap passwords"),
         pytest.param("http = 7", "configuration: http: ", id="a number for a group"),
+        *(
+            pytest.param(
+                f"[oidc]\nallowed_hosts = ['{host}']", "configuration: oidc.allowed_hosts.0: ", id=f"host '{host}'"
+            )
+            for host in (
+                "https://login.example.org",
+                "login.example.org/",
+                "LOGIN.example.org",
+                "*.example.org",
+                "",
+                "a:0",
+                "::1",
+            )
+        ),
         pytest.param("environment = 'staging'", "configuration: environment: ", id="an unknown environment"),
         pytest.param("public_url = 'nowhere'", "configuration: public_url: ", id="an address that is none"),
         pytest.param("[http", "is not TOML", id="no TOML"),
