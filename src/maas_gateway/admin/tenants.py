@@ -14,21 +14,27 @@ from maas_gateway.admin.schemas import (
     TenantsAnswer,
 )
 from maas_gateway.operations.operation import OperationState
+from maas_gateway.permissions import Permission
 from maas_gateway.tenants.tenant import TenantState
 from maas_gateway.web.bodies import body_schema, read_body
+from maas_gateway.web.description import needs
 
 router: Final = APIRouter(prefix="/admin/v1/tenants", tags=["Tenants"], responses=RESPONSES)
 
 Slug = Annotated[str, Path(description="The tenant's name in usernames.", examples=["acme"])]
 
 
-@router.get("")
+@router.get("", openapi_extra=needs(Permission.TENANT_READ))
 async def list_tenants(gateway: Gate, caller: Caller) -> TenantsAnswer:
     """List tenants: all for an operator, your own otherwise."""
     return TenantsAnswer(tenants=[TenantAnswer.of(tenant) for tenant in await gateway.onboard.tenants(caller)])
 
 
-@router.post("", status_code=201, openapi_extra=body_schema(NewTenant, {"slug": "acme", "owner": "owner"}))
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=needs(Permission.TENANT_WRITE, body_schema(NewTenant, {"slug": "acme", "owner": "owner"})),
+)
 async def onboard(request: Request, response: Response, gateway: Gate, caller: Caller) -> OnboardedAnswer:
     """Onboard a tenant; the first owner's password is told this once."""
     new = await read_body(request, NewTenant)
@@ -38,25 +44,25 @@ async def onboard(request: Request, response: Response, gateway: Gate, caller: C
     return OnboardedAnswer(**answer.model_dump(), owner=OwnerAnswer(username=owner.username, password=owner.password))
 
 
-@router.get("/{slug}")
+@router.get("/{slug}", openapi_extra=needs(Permission.TENANT_READ))
 async def get_tenant(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Describe a tenant."""
     return TenantAnswer.of(await gateway.onboard.tenant(caller, slug))
 
 
-@router.post("/{slug}:suspend")
+@router.post("/{slug}:suspend", openapi_extra=needs(Permission.TENANT_SUSPEND))
 async def suspend(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Have none of a tenant's principals act."""
     return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.SUSPENDED))
 
 
-@router.post("/{slug}:resume")
+@router.post("/{slug}:resume", openapi_extra=needs(Permission.TENANT_SUSPEND))
 async def resume(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Have a suspended tenant's principals act again."""
     return TenantAnswer.of(await gateway.onboard.set_state(caller, slug, TenantState.ACTIVE))
 
 
-@router.post("/{slug}:erase")
+@router.post("/{slug}:erase", openapi_extra=needs(Permission.TENANT_ERASE))
 async def erase_tenant(gateway: Gate, caller: Caller, response: Response, slug: Slug) -> OperationAnswer:
     """Erase a tenant for good: its keys first, then models, accounts and blobs.
 
