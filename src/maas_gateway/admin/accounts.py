@@ -6,10 +6,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByName, BySubject, next_cursor
 from maas_gateway.admin.schemas import (
     AccountAnswer,
     AccountsAnswer,
     BindingAnswer,
+    BindingChange,
     BindingsAnswer,
     Enabling,
     NewAccountAnswer,
@@ -29,9 +31,10 @@ BindingId = Annotated[uuid.UUID, Path(description="The binding's id.")]
 
 
 @router.get("/users", openapi_extra=needs(Permission.USER_READ))
-async def list_users(gateway: Gate, caller: Caller) -> AccountsAnswer:
-    """List your tenant's users."""
-    return AccountsAnswer(accounts=[AccountAnswer.of(user) for user in await gateway.credentials.users(caller)])
+async def list_users(gateway: Gate, caller: Caller, asked: ByName) -> AccountsAnswer:
+    """List your tenant's users by name."""
+    page = await gateway.credentials.users(caller, asked)
+    return AccountsAnswer(accounts=[AccountAnswer.of(user) for user in page], next_cursor=next_cursor(page))
 
 
 @router.post(
@@ -85,10 +88,10 @@ async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: 
 
 
 @router.get("/service-accounts", openapi_extra=needs(Permission.SERVICE_ACCOUNT_READ))
-async def list_service_accounts(gateway: Gate, caller: Caller) -> AccountsAnswer:
-    """List your tenant's service accounts."""
-    found = await gateway.credentials.service_accounts(caller)
-    return AccountsAnswer(accounts=[AccountAnswer.of(account) for account in found])
+async def list_service_accounts(gateway: Gate, caller: Caller, asked: ByName) -> AccountsAnswer:
+    """List your tenant's service accounts by name."""
+    page = await gateway.credentials.service_accounts(caller, asked)
+    return AccountsAnswer(accounts=[AccountAnswer.of(account) for account in page], next_cursor=next_cursor(page))
 
 
 @router.post(
@@ -135,9 +138,10 @@ async def enable_service_account(request: Request, gateway: Gate, caller: Caller
 
 
 @router.get("/role-bindings", openapi_extra=needs(Permission.BINDING_READ))
-async def list_bindings(gateway: Gate, caller: Caller) -> BindingsAnswer:
+async def list_bindings(gateway: Gate, caller: Caller, asked: BySubject) -> BindingsAnswer:
     """List who has which role in your tenant."""
-    return BindingsAnswer(bindings=[BindingAnswer.of(b) for b in await gateway.credentials.bindings(caller)])
+    page = await gateway.credentials.bindings(caller, asked)
+    return BindingsAnswer(bindings=[BindingAnswer.of(bound) for bound in page], next_cursor=next_cursor(page))
 
 
 @router.post(
@@ -154,6 +158,22 @@ async def bind(request: Request, response: Response, gateway: Gate, caller: Call
     binding = await gateway.credentials.bind(caller, new.subject, new.role, new.model)
     response.headers["Location"] = f"/admin/v1/role-bindings/{binding.binding_id}"
     return BindingAnswer.of(binding)
+
+
+@router.get("/role-bindings/{binding_id}", openapi_extra=needs(Permission.BINDING_READ))
+async def get_binding(gateway: Gate, caller: Caller, binding_id: BindingId) -> BindingAnswer:
+    """Tell who has which role where by a binding."""
+    return BindingAnswer.of(await gateway.credentials.binding(caller, binding_id))
+
+
+@router.patch(
+    "/role-bindings/{binding_id}",
+    openapi_extra=needs(Permission.BINDING_WRITE, body_schema(BindingChange, {"role": "publisher"})),
+)
+async def change_binding(request: Request, gateway: Gate, caller: Caller, binding_id: BindingId) -> BindingAnswer:
+    """Change the role of a binding; in force in every process within a second."""
+    change = await read_body(request, BindingChange)
+    return BindingAnswer.of(await gateway.credentials.rebind(caller, binding_id, change.role))
 
 
 @router.delete("/role-bindings/{binding_id}", openapi_extra=needs(Permission.BINDING_WRITE), status_code=204)

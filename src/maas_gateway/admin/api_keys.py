@@ -15,6 +15,7 @@ from maas_gateway.admin.api_key_schemas import (
     NewAPIKeyAnswer,
 )
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByNameAndId, next_cursor
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
@@ -25,9 +26,10 @@ KeyId = Annotated[str, Path(description="The key's id, the middle of `maas_<id>_
 
 
 @router.get("/api-keys", openapi_extra=needs(Permission.API_KEY_READ))
-async def list_api_keys(gateway: Gate, caller: Caller) -> APIKeysAnswer:
-    """List your tenant's API keys."""
-    return APIKeysAnswer(api_keys=[APIKeyAnswer.of(key) for key in await gateway.api_keys.every(caller)])
+async def list_api_keys(gateway: Gate, caller: Caller, asked: ByNameAndId) -> APIKeysAnswer:
+    """List your tenant's API keys by name."""
+    page = await gateway.api_keys.every(caller, asked)
+    return APIKeysAnswer(api_keys=[APIKeyAnswer.of(key) for key in page], next_cursor=next_cursor(page))
 
 
 @router.post(

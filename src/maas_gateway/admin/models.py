@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, OperationAnswer, VersionAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
@@ -74,9 +75,10 @@ _UPLOAD: Final[dict[str, Any]] = {
 
 
 @router.get("", openapi_extra=needs("any"))
-async def list_models(gateway: Gate, caller: Caller) -> ModelsAnswer:
-    """List the models that you may read."""
-    return ModelsAnswer(models=[ModelAnswer.of(model) for model in await gateway.browse.models(caller)])
+async def list_models(gateway: Gate, caller: Caller, asked: ByName) -> ModelsAnswer:
+    """List the models that you may read, by name."""
+    page = await gateway.browse.models(caller, asked)
+    return ModelsAnswer(models=[ModelAnswer.of(model) for model in page], next_cursor=next_cursor(page))
 
 
 @router.get("/{name}", openapi_extra=needs(Permission.MODEL_READ))

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.schemas import (
     NewTenant,
     OnboardedAnswer,
@@ -25,9 +26,10 @@ Slug = Annotated[str, Path(description="The tenant's name in usernames.", exampl
 
 
 @router.get("", openapi_extra=needs(Permission.TENANT_READ))
-async def list_tenants(gateway: Gate, caller: Caller) -> TenantsAnswer:
-    """List tenants: all for an operator, your own otherwise."""
-    return TenantsAnswer(tenants=[TenantAnswer.of(tenant) for tenant in await gateway.onboard.tenants(caller)])
+async def list_tenants(gateway: Gate, caller: Caller, asked: ByName) -> TenantsAnswer:
+    """List tenants by name: all for an operator, your own otherwise."""
+    page = await gateway.onboard.tenants(caller, asked)
+    return TenantsAnswer(tenants=[TenantAnswer.of(tenant) for tenant in page], next_cursor=next_cursor(page))
 
 
 @router.post(

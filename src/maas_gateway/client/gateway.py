@@ -45,7 +45,7 @@ class GatewayClient:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the caller's models."""
-        return list(self._call("GET", "/admin/v1/models")["models"])
+        return self._listed("/admin/v1/models", "models")
 
     def push(
         self,
@@ -141,7 +141,7 @@ class GatewayClient:
 
     def tenants(self) -> list[dict[str, Any]]:
         """Return the tenants that the caller may know."""
-        return list(self._call("GET", "/admin/v1/tenants")["tenants"])
+        return self._listed("/admin/v1/tenants", "tenants")
 
     def onboard(self, slug: str, owner: str) -> dict[str, Any]:
         """Make a tenant with its first owner, whose password is told this once."""
@@ -176,6 +176,17 @@ class GatewayClient:
     def _call(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **rest: Any) -> dict[str, Any]:
         authorization = {"Authorization": f"Bearer {self.token()}"}
         return self._send(method, path, headers={**authorization, **(headers or {})}, **rest)
+
+    def _listed(self, path: str, member: str) -> list[dict[str, Any]]:
+        """Return a whole list, page by page."""
+        found: list[dict[str, Any]] = []
+        asked: dict[str, Any] = {}
+        while True:
+            page = self._call("GET", path, params=asked)
+            found += page[member]
+            if page.get("next_cursor") is None:
+                return found
+            asked["cursor"] = page["next_cursor"]
 
     def _send(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         try:
