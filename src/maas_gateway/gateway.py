@@ -222,7 +222,10 @@ def _identity(ground: _Ground) -> _Identity:
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     access_life_s = rules.life_s + rules.skew_s
     life_s = settings.tokens.refresh_life_s
-    refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
+    announce = ground.acting.announce
+    refresh = RefreshTokens(
+        ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=announce
+    )
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh)
     return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh)
 
