@@ -1,7 +1,7 @@
 """Every route of the OpenAPI document as each kind of caller: what it declares to need is what it enforces.
 
-Kinds: none, expired, another tenant's owner, the right tenant without roles, with every permission but the declared
-one, with the declared one only, with all of them, the platform's operator. Source: `api.md` section 1 (default deny).
+Kinds: none, expired, another tenant's owner, the right tenant without roles, with a role on one model, with every
+permission but the declared one, with the declared one only, with all of them, the platform's operator. Source: `api.md` section 1 (default deny).
 """
 
 import asyncio
@@ -59,6 +59,7 @@ class Callers:
         expired: a token of that owner whose time is over.
         stranger: another tenant's owner.
         powerless: an account of the right tenant without roles.
+        on_served: an account that is the invoker of the model `served`, and of no other.
         operator: the platform's.
         faults: what was not as it should be.
         refused: how many refusals must stand on record in the end, by whom was refused.
@@ -72,6 +73,7 @@ class Callers:
     expired: dict[str, str]
     stranger: dict[str, str]
     powerless: dict[str, str]
+    on_served: dict[str, str]
     operator: dict[str, str]
     faults: list[str]
     refused: Counter[str]
@@ -82,7 +84,7 @@ class Callers:
         await world.tenants(US, "globex")
         forged = await forge(world, world.owners[US])
         now = forged.claims()["iat"]
-        powerless = await world.service(US)
+        powerless, on_served = await world.service(US), await world.service(US, invoker="served")
         return cls(
             world=world,
             things=await Things.of(world, demo),
@@ -91,6 +93,7 @@ class Callers:
             expired=bearer(forged.with_claims(iat=now - 900, nbf=now - 900, exp=now - 11)),
             stranger=await world.headers(world.owners["globex"]),
             powerless=await world.headers(powerless),
+            on_served=await world.headers(on_served),
             operator=await world.headers(world.operator),
             faults=[],
             refused=Counter(),
@@ -99,6 +102,7 @@ class Callers:
                 "expired": ANONYMOUS,
                 "another tenant's owner": world.owners["globex"].name,
                 "powerless": powerless.name,
+                "invoker of one model": on_served.name,
                 "the operator": world.operator.name,
             },
         )
@@ -154,6 +158,7 @@ async def test_every_route_asks_each_kind_of_caller_for_what_it_declares(
                 _unauthenticated(callers, operation, names),
                 _without_permission(callers, operation, names),
                 _operators(callers, operation, names),
+                _bound_to_one_model(callers, operation, names),
             )
             await _right(callers, operation, names)
         assert not callers.faults, "\n".join(callers.faults)
@@ -216,6 +221,22 @@ async def _operators(callers: Callers, operation: Operation, names: dict[str, st
     expected = example.done if is_own else 404 if operation.names_a_thing else 403
     answer = await callers.things.ask(operation, names, callers.operator)
     callers.expect(operation, "the operator", answer, expected)
+
+
+async def _bound_to_one_model(callers: Callers, operation: Operation, names: dict[str, str]) -> None:
+    """A role on one model gives what it permits on that model; the tenant's others do not exist for it."""
+    parameter = "model" if operation.is_door else "name"
+    if parameter not in operation.parameters or operation.need not in {"model:read", "model:predict"}:
+        return
+    answer = await callers.things.ask(operation, names, callers.on_served)
+    callers.expect(operation, "invoker of one model", answer, EXAMPLES[str(operation)].done)
+    seen = []
+    for named in ({**names, parameter: "cycled"}, {**names, parameter: NOBODYS["model"]}):
+        answer = await callers.things.ask(operation, named, callers.on_served)
+        callers.expect(operation, "invoker of one model", answer, 404)
+        seen.append(_all_but_names(answer, operation, named))
+    if seen[0] != seen[1]:
+        callers.faults.append(f"{operation}: another model can be told from nobody's: {seen}")
 
 
 async def _right(callers: Callers, operation: Operation, names: dict[str, str]) -> None:
