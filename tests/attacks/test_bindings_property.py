@@ -7,6 +7,7 @@ act is done or refused as the model says.
 """
 
 import itertools
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -142,9 +143,10 @@ class Play:
 
     # --- what is drawn ---------------------------------------------------------------------------
 
-    def caller(self, number: int) -> Credential:
-        """Return a caller: the first owner's first token every third time, if it counts."""
-        return self.credentials[0 if number % 3 == 0 else number % len(self.credentials)]
+    def caller(self, number: int, need: str) -> Credential:
+        """Return a caller: mostly one that has what the act needs first of all, else anyone at all."""
+        fit = [one for one in self.credentials if need in one.everywhere]
+        return _pick(fit if fit and number % 5 else self.credentials, number)
 
     def there(self, number: int) -> Subject:
         return _pick([subject for subject in self.subjects if subject.is_there], number)
@@ -188,9 +190,10 @@ class Play:
         self._take(answer.json(), subject, union(subject.stated()) & family.scope, family)
 
     async def add_account(self, a: int, b: int, _: int) -> None:
-        is_user, caller = b % 2 == 0, self.caller(a)
+        is_user = b % 2 == 0
         path, name = ("users" if is_user else "service-accounts"), f"n{next(self._numbers)}"
         need = "user:write" if is_user else "service-account:write"
+        caller = self.caller(a, need)
         answer = await self._call(caller, "POST", path, {"name": name})
         self._expect(answer, f"adds to {path}", need in caller.everywhere, caller)
         if answer.is_success:
@@ -200,7 +203,8 @@ class Play:
             self.subjects.append(made)
 
     async def enable(self, a: int, b: int, c: int) -> None:
-        caller, subject, is_enabled = self.caller(a), self.there(b), c % 2 == 0
+        subject, is_enabled = self.there(b), c % 2 == 0
+        caller = self.caller(a, _need(subject))
         may = self._may_on(caller, subject) and (is_enabled or not subject.is_user or self._leaves_an_owner(subject))
         answer = await self._call(caller, "PATCH", self._path(subject), {"enabled": is_enabled})
         self._expect(answer, f"{'enables' if is_enabled else 'disables'} {subject.name}", may, caller)
@@ -208,7 +212,8 @@ class Play:
             subject.is_enabled = is_enabled
 
     async def remove(self, a: int, b: int, c: int) -> None:
-        caller, subject = self.caller(a), self.there(b)
+        subject = self.there(b)
+        caller = self.caller(a, _need(subject))
         if c % 4:
             return  # so that they are not all gone soon
         may = self._may_on(caller, subject) and (not subject.is_user or self._leaves_an_owner(subject))
@@ -218,8 +223,10 @@ class Play:
             subject.is_there, subject.bindings = False, {}
 
     async def bind(self, a: int, b: int, c: int) -> None:
-        caller, subject, role = self.caller(a), self.there(b), _pick(ASKED_ROLES, c)
-        model = _pick((None, *MODELS), b + c)
+        caller, subject = self.caller(a, "binding:write"), self.there(b)
+        await self.bind_this(caller, subject, _pick(ASKED_ROLES, c), _pick((None, None, *MODELS), b + c))
+
+    async def bind_this(self, caller: Credential, subject: Subject, role: str, model: str | None) -> None:
         is_new = (role, model) not in subject.bindings.values()
         may = "binding:write" in caller.everywhere and self._may_give(caller, role, model) and is_new
         body = {"subject": subject.subject, "role": role, "model": model}
@@ -229,7 +236,7 @@ class Play:
             subject.bindings[answer.json()["id"]] = (role, model)
 
     async def rebind(self, a: int, b: int, c: int) -> None:
-        caller, (subject, binding), role = self.caller(a), self._binding(b), _pick(ASKED_ROLES, c)
+        caller, (subject, binding), role = self.caller(a, "binding:write"), self._binding(b), _pick(ASKED_ROLES, c)
         before, model = subject.bindings.get(binding, ("", None))
         others = [bound for other, bound in subject.bindings.items() if other != binding]
         may = (
@@ -244,7 +251,7 @@ class Play:
             subject.bindings[binding] = (role, model)
 
     async def unbind(self, a: int, b: int, _: int) -> None:
-        caller, (subject, binding) = self.caller(a), self._binding(b)
+        caller, (subject, binding) = self.caller(a, "binding:write"), self._binding(b)
         is_owners = subject.bindings[binding][0] == "owner"
         may = {"binding:read", "binding:write"} <= caller.everywhere
         may = may and (not is_owners or self._leaves_an_owner(subject))
@@ -254,7 +261,7 @@ class Play:
             del subject.bindings[binding]
 
     async def add_key(self, a: int, b: int, c: int) -> None:
-        caller, scope = self.caller(a), frozenset((_pick(SCOPES, b) or SCOPES[-1]).split())
+        caller, scope = self.caller(a, "api-key:write"), frozenset((_pick(SCOPES, b) or SCOPES[-1]).split())
         subject = caller.subject if c % 2 else self.there(c)
         is_own = subject is caller.subject
         may = "api-key:write" in caller.everywhere and scope <= (caller.anywhere if is_own else caller.everywhere)
@@ -267,7 +274,7 @@ class Play:
             self.credentials.append(Credential(told["api_key"], subject, scope, key_id=told["id"]))
 
     async def change_key(self, a: int, b: int, c: int) -> None:
-        caller, keys = self.caller(a), self.keys()
+        caller, keys = self.caller(a, "api-key:write"), self.keys()
         if not keys:
             return
         key, way = _pick(keys, b), c % 3
@@ -289,7 +296,8 @@ class Play:
             self.credentials.append(Credential(answer.json()["api_key"], key.subject, key.scope, key_id=key.key_id))
 
     async def new_secret(self, a: int, b: int, _: int) -> None:
-        caller, subject = self.caller(a), self.there(b)
+        subject = self.there(b)
+        caller = self.caller(a, _need(subject))
         may = self._may_on(caller, subject) and union(subject.stated()) <= caller.everywhere
         verb = "reset-password" if subject.is_user else "rotate"
         answer = await self._call(caller, "POST", f"{self._path(subject)}:{verb}")
@@ -300,7 +308,7 @@ class Play:
                 family.is_good = family.is_good and not (family.subject is subject and subject.is_user)
 
     async def revoke(self, a: int, b: int, _: int) -> None:
-        caller, credential = self.caller(a), _pick(self.credentials, b)
+        caller, credential = self.caller(a, "user:write"), _pick(self.credentials, b)
         if credential.key_id or credential is self.credentials[0]:
             return
         answer = await self._world.http.post(
@@ -333,8 +341,8 @@ class Play:
     # --- parts ---------------------------------------------------------------------------------------
 
     def _may_on(self, caller: Credential, subject: Subject) -> bool:
-        kind = "user" if subject.is_user else "service-account"
-        return {f"{kind}:read", f"{kind}:write"} <= caller.everywhere
+        need = _need(subject)
+        return {need, need.replace("write", "read")} <= caller.everywhere
 
     def _may_give(self, caller: Credential, role: str, model: str | None) -> bool:
         return role in ROLES and (model is None or role in ON_ONE_MODEL) and ROLES[role] <= caller.everywhere
@@ -385,6 +393,11 @@ class Play:
         return "\n".join([*self.story, what])
 
 
+def _need(subject: Subject) -> str:
+    """Return the permission that changes an account of that kind."""
+    return "user:write" if subject.is_user else "service-account:write"
+
+
 def _pick(among: Sequence[T], number: int) -> T:
     return among[number % len(among)]
 
@@ -395,8 +408,7 @@ ACTS: tuple[Act, ...] = (
     *(Play.refresh, Play.enable, Play.remove, Play.rebind, Play.unbind, Play.change_key, Play.new_secret, Play.revoke),
 )
 """Some twice, so that there is something to take away."""
-_NUMBERS = st.integers(0, 999)
-_SEQUENCES = st.lists(st.tuples(st.sampled_from(ACTS), _NUMBERS, _NUMBERS, _NUMBERS), min_size=25, max_size=40)
+N_ACTS = 45
 _SLUGS = itertools.count(1)
 
 
@@ -406,17 +418,22 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield world
 
 
-async def _play(world: World, acts: list[tuple[Act, int, int, int]]) -> None:
+async def _play(world: World, seed: int) -> None:
+    """Let one tenant's accounts do what a seed says; a failure tells the seed and the whole story."""
+    chance = random.Random(seed)
     owner = await world.tenant(f"tenant-{next(_SLUGS)}")
     principal = await world.principal(owner)
     (bound,) = await world.gateway.credentials.bindings(principal)
     bindings: dict[str, tuple[str, str | None]] = {str(bound.binding_id): ("owner", None)}
     play = Play(world, Subject(owner.subject, owner.name, True, owner.secret, bindings=bindings))
-    await play.sign_in(0, 0, 0)
-    for number in range(3):
+    for scope in range(len(SCOPES)):
+        await play.sign_in(0, scope, 0)
+    for number, role in enumerate(("owner", "publisher", "auditor")):  # a user, a service account, a user
         await play.add_account(0, number, 0)
-    for act, a, b, c in acts:
-        await act(play, a, b, c)
+        await play.bind_this(play.credentials[0], play.subjects[-1], role, None)
+        await play.sign_in(number + 1, 0, 0)
+    for _ in range(N_ACTS):
+        await chance.choice(ACTS)(play, *(chance.randrange(1_000) for _ in range(3)))
         await play.check()
 
 
@@ -424,18 +441,14 @@ async def _play(world: World, acts: list[tuple[Act, int, int, int]]) -> None:
 _PLAYED = {"deadline": None, "phases": (Phase.explicit, Phase.generate), "suppress_health_check": list(HealthCheck)}
 
 
-@given(acts=_SEQUENCES)
-@settings(max_examples=10, **_PLAYED)
-async def test_no_sequence_of_acts_gives_what_the_bindings_do_not_state(
-    world: World, acts: list[tuple[Act, int, int, int]]
-) -> None:
-    await _play(world, acts)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=6, **_PLAYED)
+async def test_no_sequence_of_acts_gives_what_the_bindings_do_not_state(world: World, seed: int) -> None:
+    await _play(world, seed)
 
 
 @pytest.mark.slow
-@given(acts=_SEQUENCES)
-@settings(max_examples=150, **_PLAYED)
-async def test_no_sequence_of_very_many_gives_what_the_bindings_do_not_state(
-    world: World, acts: list[tuple[Act, int, int, int]]
-) -> None:
-    await _play(world, acts)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60, **_PLAYED)
+async def test_no_sequence_of_very_many_gives_what_the_bindings_do_not_state(world: World, seed: int) -> None:
+    await _play(world, seed)

@@ -495,12 +495,14 @@ async def whose_key_is_retired(attack: Attack) -> Once:
 
 
 async def that_is_revoked(attack: Attack) -> Once:
-    token = await attack.world.token(await attack.world.service("acme", "owner"))
+    accounts = [await attack.world.service("acme", "owner"), await attack.world.user("acme", "revoked", "owner")]
+    tokens = {account.name: await attack.world.token(account) for account in accounts}
 
     async def end() -> None:
-        await _acts(attack, "POST", "/oauth/revoke", data={"token": token})
+        for token in tokens.values():
+            await _acts(attack, "POST", "/oauth/revoke", data={"token": token})
 
-    return Once({"a service account's token": sent(token)}, end)
+    return Once({f"a token of {name}": sent(token) for name, token in tokens.items()}, end)
 
 
 async def of_an_ended_sign_in(attack: Attack) -> Once:
