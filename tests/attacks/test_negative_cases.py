@@ -52,6 +52,7 @@ NOTICED_WITHIN_S = 3.0
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     44: ("journeys/test_refresh.py::test_a_token_that_is_spent_twice_ends_its_sign_in_in_every_process_and_no_other",),
     45: ("journeys/test_refresh.py::test_of_two_that_spend_a_token_at_once_at_most_one_gets_another",),
+    # A user's sign-in is bound to no client, so a refresh token cannot be another client's, only another person's.
     46: ("journeys/test_refresh.py::test_nobody_ends_what_is_not_his_to_end",),
     47: ("journeys/test_refresh.py::test_nobody_ends_what_is_not_his_to_end",),
     48: (
