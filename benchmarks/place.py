@@ -99,8 +99,8 @@ async def _guest(gateway: Gateway, owner: str) -> tuple[str, str]:
     """Share the model with another tenant; return what an invoker of that one signs in with."""
     await gateway.provision.tenant(GUEST, "owner", new_password())
     invoker = await _account(gateway, "invoker", GUEST)
-    consumer = (await gateway.sign_in.by_secret(*invoker)).principal.tenant
-    signed_in = await gateway.sign_in.by_password(f"owner@{TENANT}", owner)
+    consumer = (await gateway.sign_in.by_secret(*invoker, address="")).principal.tenant
+    signed_in = await gateway.sign_in.by_password(f"owner@{TENANT}", owner, address="")
     await gateway.shares.add(signed_in.principal, MODEL, consumer, Quota())
     return invoker
 

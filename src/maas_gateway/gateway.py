@@ -246,7 +246,10 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     stack.callback(passwords.close)
     access_life_s = rules.life_s + rules.skew_s
     life_s = settings.tokens.refresh_life_s
-    refresh = RefreshTokens(ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s)
+    announce = ground.acting.announce
+    refresh = RefreshTokens(
+        ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=announce
+    )
     throttle = SignInThrottle(ground.acting.database, clock, max_at_once=passwords.max_at_once)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh, throttle=throttle)
     return _Identity(jwks, tokens, sign_in, authenticator, passwords, refresh, throttle, hosts)

@@ -8,8 +8,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -119,7 +120,8 @@ def _part(content: dict[str, Any] | bytes) -> str:
     return encoded(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
-def _stranger(message: bytes) -> bytes:
+def stranger_signs(message: bytes) -> bytes:
+    """Sign with a key that is not the gateway's."""
     r, s = decode_dss_signature(_STRANGER.sign(message, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
@@ -238,7 +240,7 @@ _SIGNATURES: dict[str, Bad] = {
     "half a signature": lambda f: f.token(sign=lambda m: f.signer.sign(m)[:32]),
     "a signature with a byte more": lambda f: f.token(sign=lambda m: f.signer.sign(m) + b"\0"),
     "a signature with its halves swapped": lambda f: f.token(sign=lambda m: (s := f.signer.sign(m))[32:] + s[:32]),
-    "a signature by a stranger's key": lambda f: f.token(sign=_stranger),
+    "a signature by a stranger's key": lambda f: f.token(sign=stranger_signs),
     "the signature of another token": lambda f: _swapped(f, 2, f.with_claims(jti="another")),
     "the claims of another token": lambda f: _swapped(f, 1, f.with_claims(jti="another")),
     "the header of another token": lambda f: _swapped(f, 0, f.with_header(typ="JWT")),
@@ -254,7 +256,7 @@ _SIGNATURES: dict[str, Bad] = {
     "a kid that is an object": lambda f: f.with_header(kid={"kid": f.signer.key_id}),
     "a kid that is null": lambda f: f.with_header(kid=None),
     "no kid": lambda f: f.with_header(kid=ABSENT),
-    "a jwk header with the stranger's key": lambda f: f.token(f.header(jwk=_stranger_jwk()), sign=_stranger),
+    "a jwk header with the stranger's key": lambda f: f.token(f.header(jwk=_stranger_jwk()), sign=stranger_signs),
     "a jwk header, rightly signed": lambda f: f.with_header(jwk=f.public),
     "a jku header, rightly signed": lambda f: f.with_header(jku="https://attacker.example/jwks.json"),
     "an x5u header, rightly signed": lambda f: f.with_header(x5u="https://attacker.example/chain.pem"),
@@ -339,6 +341,42 @@ _KNOWN_ONLY_TO_THE_DATABASE = (
 )
 
 
+_CASES: tuple[tuple[int, str], ...] = (
+    (9, r"five parts.*|an encrypted token's header|a zip header"),
+    (6, r"a word|one part|\w+ parts|dots only|no payload"),
+    (7, r"padding .*|a plus sign|a letter that is no ASCII|a newline .*|a NUL .*|a space inside|another spelling .*"),
+    (8, r"more than 8 KiB|a mebibyte"),
+    (10, r"a password-encrypted token's header"),
+    (12, r".* in (invalid UTF-8|UTF-16)|.* with a byte order mark"),
+    (11, r"(a header|claims) (that|2000) .*|.* said twice|an exp of (Infinity|NaN|1e308|five thousand digits)"),
+    (13, r"alg .*"),
+    (14, r"HS256 .*|ES256 in the header, HMAC in the signature"),
+    (15, r"no signature"),
+    (16, r"a signature (of|with) .*|half a signature"),
+    (17, r"RS256 .*|PS256|ES384|EdDSA|es256 .*|an alg .*|no alg"),
+    (18, r"(a|an empty|no) kid.*"),
+    (19, r"an? (jwk|jku|x5u|x5c) header.*"),
+    (20, r".* crit header.*|a payload that is not encoded|a cty header"),
+    (22, r"the (signature|claims|header) of another token|a signature by a stranger's key"),
+    (24, r"an exp a second past the leeway|an exp of an hour ago"),
+    (25, r"no exp|exp .*|an exp .*|a life .*"),
+    (26, r"no nbf|nbf .*|an nbf .*"),
+    (27, r"no iat|iat .*|an iat .*"),
+    (28, r"no aud|aud .*|another audience|(an|our) audience .*"),
+    (29, r"no iss|iss .*|another issuer|our issuer .*|an empty issuer"),
+    (30, r"no (sub|client_id)|(sub|client_id) .*|an empty subject|a subject .*"),
+    (31, r"no jti|jti .*"),
+    (32, r"(no|the) typ.*"),
+    (33, r"no scope|scope .*|a scope .*"),
+    (35, r"no tenant|tenant .*|a tenant .*|the platform as tenant"),
+)
+"""The numbers of the list in `security.md` 3.3, and which names of tokens belong to each; the first that fits."""
+
+
+def _number_of(name: str) -> int:
+    return next(number for number, pattern in _CASES if re.fullmatch(pattern, name))
+
+
 def _table(*tables: dict[str, Bad], without: tuple[str, ...] = ()) -> list[Any]:
     return [pytest.param(bad, id=name) for table in tables for name, bad in table.items() if name not in without]
 
@@ -349,5 +387,13 @@ EXPIRED_TOKENS = _table(_EXPIRED)
 INVALID_TOKENS = _table(_SHAPES, _SIGNATURES, _CLAIMS, without=_KNOWN_ONLY_TO_THE_DATABASE)
 """Tokens that never were, as their text alone tells."""
 
-BAD_TOKENS = _table(_SHAPES, _SIGNATURES, _CLAIMS, _EXPIRED)
-"""All that no door lets in."""
+BAD_BY_NUMBER: Final[Mapping[int, Mapping[str, Bad]]] = {
+    number: {
+        name: bad
+        for table in (_SHAPES, _SIGNATURES, _CLAIMS, _EXPIRED)
+        for name, bad in table.items()
+        if _number_of(name) == number
+    }
+    for number, _ in _CASES
+}
+"""All that no door lets in, by number of `security.md` 3.3."""

@@ -1,10 +1,9 @@
-"""Who may get a token, and what each kind of caller may do with it: every management route, every kind of caller."""
+"""Who may get a token, what is no route, and what owners do with accounts and roles."""
 
 import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import pytest
 
 from builders.gateways import World, bearer, running_gateway
 from builders.logs import Lines
-from builders.models import DemoModel, published_model, uploaded_model
-from builders.publishers import Pen
+from builders.models import DemoModel, published_model
 from builders.requests import RawClient, ask
 
 pytestmark = pytest.mark.anyio
@@ -213,156 +211,9 @@ async def test_metadata_describes_what_there_is(world: World) -> None:
     assert set(found["grant_types_supported"]) == {"password", "client_credentials", "refresh_token"}
 
 
-# --- every route, every kind of caller -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A route and what each kind of caller gets.
-
-    Attributes:
-        method: the HTTP method.
-        path: with `{…}` for names that `stage` provides.
-        right: whose token is right: an owner's, an operator's, or a role's.
-        done: the status of the right caller.
-        powerless: the status for an account of the same tenant that has no role.
-        stranger: the status for another tenant's owner.
-        body: sent as JSON, with the same names; bytes as they are; a text names one of `stage`'s bodies.
-    """
-
-    method: str
-    path: str
-    right: str
-    done: int
-    powerless: int
-    stranger: int
-    body: Any = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.method} {self.path}"
-
+# --- what is no route ---------------------------------------------------------------------------
 
 A = "/admin/v1"
-# The stranger is the owner of another tenant. What names no thing acts in the caller's own tenant, so it may.
-CASES = [
-    Case("GET", f"{A}/tenants", "operator", 200, 403, 200),
-    Case("POST", f"{A}/tenants", "operator", 201, 403, 403, {"slug": "initech"}),
-    Case("GET", f"{A}/tenants/{{slug}}", "operator", 200, 404, 404),
-    Case("POST", f"{A}/tenants/{{slug}}:suspend", "operator", 200, 404, 404),
-    Case("POST", f"{A}/tenants/{{slug}}:resume", "operator", 200, 404, 404),
-    Case("GET", f"{A}/users", "owner", 200, 403, 200),
-    Case("POST", f"{A}/users", "owner", 201, 403, 201, {"name": "ada"}),
-    Case("PATCH", f"{A}/users/{{user}}", "owner", 204, 404, 404, {"enabled": True}),
-    Case("GET", f"{A}/users/{{user}}", "owner", 200, 404, 404),
-    Case("POST", f"{A}/users/{{user}}:reset-password", "owner", 200, 404, 404),
-    Case("POST", f"{A}/password", "owner", 400, 400, 400, {"current": "not mine", "new": "twelve bytes or more"}),
-    Case("GET", f"{A}/service-accounts", "owner", 200, 403, 200),
-    Case("GET", f"{A}/service-accounts/{{service}}", "owner", 200, 404, 404),
-    Case("POST", f"{A}/service-accounts/{{service}}:rotate", "owner", 200, 404, 404),
-    Case("POST", f"{A}/service-accounts", "owner", 201, 403, 201, {"name": "ci"}),
-    Case("PATCH", f"{A}/service-accounts/{{service}}", "owner", 204, 404, 404, {"enabled": True}),
-    Case("GET", f"{A}/role-bindings", "owner", 200, 403, 200),
-    Case("POST", f"{A}/role-bindings", "owner", 201, 403, 400, {"subject": "{user}", "role": "invoker"}),
-    Case("DELETE", f"{A}/role-bindings/{{binding}}", "owner", 204, 404, 404),
-    Case("GET", f"{A}/api-keys", "owner", 200, 403, 200),
-    Case("POST", f"{A}/api-keys", "owner", 201, 403, 201, {"name": "ci", "permissions": ["model:read"]}),
-    Case("GET", f"{A}/api-keys/{{api_key}}", "owner", 200, 404, 404),
-    Case("PATCH", f"{A}/api-keys/{{api_key}}", "owner", 200, 404, 404, {"enabled": True}),
-    Case("POST", f"{A}/api-keys/{{api_key}}:rotate", "owner", 200, 404, 404, {"grace_s": 60}),
-    Case("DELETE", f"{A}/api-keys/{{api_key}}", "owner", 204, 404, 404),
-    Case("GET", f"{A}/models", "publisher", 200, 200, 200),
-    Case("GET", f"{A}/models/{{model}}", "publisher", 200, 404, 404),
-    Case("GET", f"{A}/models/{{model}}/versions/{{version}}", "publisher", 200, 404, 404),
-    Case("PUT", f"{A}/models/{{model}}/versions/{{version}}", "publisher", 409, 404, 422, b"no archive"),
-    Case("POST", f"{A}/models/{{model}}/versions/{{version}}:promote", "publisher", 200, 404, 404),
-    Case("PUT", f"{A}/models/{{model}}/labels/{{label}}", "publisher", 200, 404, 404, {"version": 1}),
-    Case("DELETE", f"{A}/models/{{model}}/labels/{{label}}", "publisher", 204, 404, 404),
-    Case("POST", f"{A}/models/{{model}}/versions/{{version}}:retire", "publisher", 200, 404, 404),
-    Case("GET", f"{A}/keyrings", "key-custodian", 200, 403, 200),
-    Case("GET", f"{A}/keyrings/{{purpose}}", "key-custodian", 200, 404, 200),
-    Case("POST", f"{A}/keyrings/{{purpose}}:rotate", "key-custodian", 200, 404, 200),
-    Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:retire", "key-custodian", 200, 404, 200),
-    Case("POST", f"{A}/keyrings/{{purpose}}/versions/{{key}}:destroy", "owner", 200, 404, 200),
-    Case("POST", f"{A}/keyrings/{{purpose}}:reseal", "key-custodian", 200, 404, 200),
-    Case("GET", f"{A}/operations/{{operation}}", "key-custodian", 200, 404, 404),
-    Case("POST", f"{A}/operations/{{operation}}:cancel", "owner", 409, 404, 404),
-    Case("GET", f"{A}/audit/events", "auditor", 200, 403, 200),
-    Case("GET", f"{A}/publisher-keys", "owner", 200, 403, 200),
-    Case("POST", f"{A}/publisher-keys", "owner", 201, 403, 201, "{publisher}"),
-    Case("DELETE", f"{A}/publisher-keys/{{publisher_key}}", "owner", 204, 404, 404),
-    Case("GET", f"{A}/publishing-rules", "owner", 200, 403, 200),
-    Case("PUT", f"{A}/publishing-rules", "owner", 200, 403, 200, {"requires_signature": False}),
-    Case("DELETE", f"{A}/service-accounts/{{service}}", "owner", 204, 404, 404),
-    Case("DELETE", f"{A}/users/{{user}}", "owner", 204, 404, 404),
-    # These end what they are about, so they come last; no later case names it.
-    Case("POST", f"{A}/models/{{model}}:erase", "owner", 200, 404, 404),
-    Case("POST", f"{A}/tenants/{{slug}}:erase", "operator", 200, 404, 404),
-]
-PREDICTION_CASES = [
-    Case("POST", "/v1/models/{model}:predict", "invoker", 200, 404, 404, "{instances}"),
-    Case("POST", "/v1/models/{model}/versions/{version}:predict", "invoker", 200, 404, 404, "{instances}"),
-    Case("POST", "/v1/models/{model}/labels/{label}:predict", "invoker", 200, 404, 404, "{instances}"),
-    Case("GET", "/v1/models/{model}", "invoker", 200, 404, 404),
-    Case("GET", "/v1/models/{model}/versions/{version}", "invoker", 200, 404, 404),
-    Case("GET", "/v1/models/{model}/metadata", "invoker", 200, 404, 404),
-    Case("POST", "/v2/models/{model}/infer", "invoker", 200, 404, 404, "{inputs}"),
-    Case("POST", "/v2/models/{model}/versions/{version}/infer", "invoker", 200, 404, 404, "{inputs}"),
-    Case("GET", "/v2/models/{model}", "invoker", 200, 404, 404),
-    Case("GET", "/v2/models/{model}/versions/{version}", "invoker", 200, 404, 404),
-    Case("GET", "/v2/models/{model}/ready", "invoker", 200, 404, 404),
-    Case("GET", "/v2/models/{model}/versions/{version}/ready", "invoker", 200, 404, 404),
-]
-
-
-async def stage(world: World, demo: DemoModel) -> dict[str, Any]:
-    """Make one of everything in tenant `acme`, and the tenant `globex` beside it."""
-    await world.tenants("acme", "globex", "hooli")
-    user = await world.user("acme", "grace")
-    service = await world.service("acme", "invoker")
-    owner = await world.headers(world.owners["acme"])
-    bindings = (await world.http.get(f"{A}/role-bindings", headers=owner)).json()["bindings"]
-    (binding,) = (b["id"] for b in bindings if b["subject"] == service.subject)
-    await published_model(world, "acme", "served", demo)
-    label = await world.http.put(f"{A}/models/served/labels/stable", json={"version": 1}, headers=owner)
-    assert label.status_code == 200
-    await uploaded_model(world, "acme", "staged", demo)
-    for slug in ("acme", "globex"):  # so that key version 1 can be retired
-        headers = await world.headers(world.owners[slug])
-        operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=headers)
-        assert operation.json()["state"] == "succeeded"
-    operation = await world.http.post(f"{A}/keyrings/artifacts:rotate", headers=owner)
-    publisher = {"name": "ada", "pem": Pen().pem}
-    key = await world.http.post(f"{A}/publisher-keys", json={"name": "bob", "pem": Pen().pem}, headers=owner)
-    api_key = await world.http.post(f"{A}/api-keys", json={"name": "bob", "permissions": ["model:read"]}, headers=owner)
-    row = list(demo.seed.example)
-    return {
-        "slug": "hooli",
-        "user": user.subject,
-        "service": service.subject,
-        "binding": binding,
-        "operation": operation.json()["id"],
-        "model": "staged",
-        "version": "1",
-        "label": "stable",
-        "purpose": "artifacts",
-        "key": "1",
-        "publisher_key": key.json()["key_id"],
-        "api_key": api_key.json()["id"],
-        "{publisher}": publisher,
-        "{instances}": {"instances": [row]},
-        "{inputs}": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, len(row)], "data": row}]},
-    }
-
-
-async def sent(world: World, case: Case, names: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
-    body: Any = case.body
-    if isinstance(body, dict):
-        body = {field: value.format(**names) if isinstance(value, str) else value for field, value in body.items()}
-    elif isinstance(body, str):
-        body = names[body]
-    content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-    return await world.http.request(case.method, case.path.format(**names), headers=headers, content=content)
 
 
 def no_fault(answer: httpx.Response) -> None:
@@ -375,69 +226,6 @@ def no_fault(answer: httpx.Response) -> None:
         assert answer.json()["status"] == answer.status_code
         assert answer.json()["instance"] == answer.request.url.path
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
-
-
-async def test_every_route_answers_each_kind_of_caller(tmp_path: Path, database_url: str, demo: DemoModel) -> None:
-    async with running_gateway(tmp_path, database_url) as world:
-        names = await stage(world, demo)
-        input_name = (await described(world, "acme", "served"))["inputs"][0]["name"]
-        names["{inputs}"]["inputs"][0]["name"] = input_name
-        headers = {
-            role: await world.headers(await world.service("acme", role))
-            for role in ("publisher", "invoker", "auditor", "key-custodian")
-        }
-        headers |= {
-            "owner": await world.headers(world.owners["acme"]),
-            "operator": await world.headers(world.operator),
-            "stranger": await world.headers(world.owners["globex"]),
-            "powerless": await world.headers(await world.service("acme")),
-        }
-        wrong = []
-        for case in (*CASES, *PREDICTION_CASES):
-            used = {**names, "model": "served"} if case in PREDICTION_CASES else names
-            for caller, expected in (
-                ("nobody", 401),
-                ("powerless", case.powerless),
-                ("stranger", case.stranger),
-                (case.right, case.done),
-            ):
-                answer = await sent(world, case, used, headers.get(caller, {}))
-                no_fault(answer)
-                if answer.status_code != expected:
-                    wrong.append(f"{case.name} as {caller}: {answer.status_code}, not {expected}: {answer.text}")
-            if case.path.startswith(("/v1", "/v2", f"{A}/models/")):
-                answer = await sent(world, case, used, headers["operator"])
-                if answer.status_code != 404:
-                    wrong.append(f"{case.name} as operator: {answer.status_code}, not 404")
-        assert not wrong, "\n".join(wrong)
-        for slug in ("acme", "globex"):
-            await chain_is_whole(world, slug)
-
-
-async def described(world: World, slug: str, model: str) -> Any:
-    headers = await world.headers(world.owners[slug])
-    return (await world.http.get(f"/v2/models/{model}", headers=headers)).json()
-
-
-async def chain_is_whole(world: World, slug: str) -> None:
-    owner = await world.principal(world.owners[slug])
-    records = await world.gateway.browse.events(owner, after=0, limit=10_000)
-    assert [record.number for record in records] == list(range(1, len(records) + 1))
-
-
-async def test_tables_name_every_route_of_the_document(world: World) -> None:
-    document = (await world.http.get("/openapi.json")).json()
-    public = ("/oauth/", "/.well-known/", "/v2/health/", "/problems/", "/docs")
-    shapes = {(case.method, normal(case.path)) for case in (*CASES, *PREDICTION_CASES)}
-    for path, operations in document["paths"].items():
-        if path.startswith(("/v1", "/v2")) or path in {"/", "/openapi.json"} or path.startswith(public):
-            continue
-        for method in operations:
-            assert (method.upper(), normal(path)) in shapes, f"{method.upper()} {path} is in no table"
-
-
-def normal(path: str) -> str:
-    return "/".join("{}" + part.partition("}")[2] if part.startswith("{") else part for part in path.split("/"))
 
 
 @pytest.mark.parametrize(

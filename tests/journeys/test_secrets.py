@@ -95,6 +95,25 @@ async def test_a_rotated_secret_is_the_only_one_that_counts(world: World) -> Non
         assert (await world.http.post("/oauth/token", data=form)).status_code == status
 
 
+async def test_nobody_is_told_the_secret_of_an_account_that_is_permitted_more(world: World) -> None:
+    owner = world.owners["acme"]
+    auditor, publisher = await world.user("acme", "frank", "auditor"), await world.service("acme", publisher="m")
+    scopes = "user:read user:write service-account:read service-account:write"
+    for scope in (scopes, f"{scopes} audit:read"):
+        headers = await world.headers(owner, scope)
+        for path in (
+            f"users/{owner.subject}:reset-password",
+            f"users/{auditor.subject}:reset-password",
+            f"service-accounts/{publisher.subject}:rotate",
+        ):
+            assert (await world.http.post(f"{A}/{path}", headers=headers)).status_code == 403, path
+    for account in (owner, auditor, publisher):
+        assert (await world.http.post("/oauth/token", data=account.form())).status_code == 200
+    headers = await world.headers(owner, f"{scopes} audit:read model:read")
+    told = await world.http.post(f"{A}/users/{auditor.subject}:reset-password", headers=headers)
+    assert told.status_code == 200
+
+
 @pytest.mark.parametrize("kind", ["users", "service-accounts"])
 async def test_a_removed_account_is_gone_with_its_tokens_keys_and_roles(world: World, kind: str) -> None:
     owner = world.owners["acme"]

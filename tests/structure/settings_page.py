@@ -7,7 +7,7 @@ from maas_gateway.settings import CONFIG_VARIABLE, DELIMITER, PREFIX, Settings
 
 _HEAD = f"""# Settings
 
-Generated from `src/maas_gateway/settings.py`; do not edit (`TEST_MAAS_UPDATE_DOCS=1 make unit` writes it anew).
+Generated from `src/maas_gateway/settings/`; do not edit (`TEST_MAAS_UPDATE_DOCS=1 make unit` writes it anew).
 
 A setting stands in a TOML file, which `--config` or `{CONFIG_VARIABLE}` names, or in an environment variable, which wins
 over the file; options of the command line win over both. An unknown key or variable is refused. Lists and other

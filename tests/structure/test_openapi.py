@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from maas_gateway.admin.callers import PROBLEM_JSON
 from maas_gateway.app import GatewayApp
+from maas_gateway.permissions import Permission
 from maas_gateway.place import prepare
 from maas_gateway.protocols.open_inference import routes as open_inference
 from maas_gateway.protocols.tf_serving import routes as tf_serving
@@ -32,6 +33,20 @@ DOORS = {
     ("get", "/v2/health/ready"),
 }
 """What the prediction doors answer; they are no routes of the framework."""
+PUBLIC = {
+    "/",
+    "/docs",
+    "/docs/{asset}",
+    "/openapi.json",
+    "/problems/{slug}",
+    "/oauth/token",
+    "/.well-known/jwks.json",
+    "/.well-known/statement-keys.json",
+    "/.well-known/oauth-authorization-server",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
+"""What needs no credential; whatever is added here is added on purpose."""
 FILLED = {
     "version": "1",
     "subject": "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11",
@@ -108,6 +123,15 @@ def test_every_operation_describes_its_answer_and_its_errors(document: dict[str,
         assert "500" in statuses, (method, path)
         assert ("401" in statuses) == (bool(operation["security"]) or path == "/oauth/token"), (method, path)
         assert all(answer["description"] for answer in operation["responses"].values()), (method, path)
+
+
+def test_every_operation_declares_what_its_caller_needs(document: dict[str, Any]) -> None:
+    """That the declaration is what is enforced, `tests/attacks/test_callers.py` proves."""
+    known = {*(permission.value for permission in Permission), "any", "public"}
+    declared = {(method, path): operation.get("x-permission") for method, path, operation in _operations(document)}
+    assert {where: need for where, need in declared.items() if need not in known} == {}
+    public = {path for (_, path), need in declared.items() if need == "public"}
+    assert public == PUBLIC
 
 
 def test_every_refusal_of_the_management_api_is_a_problem_with_its_own_status(document: dict[str, Any]) -> None:

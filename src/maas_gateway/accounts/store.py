@@ -11,6 +11,7 @@ from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.share import Share
 from maas_gateway.accounts.tables import API_KEYS, ROLE_BINDINGS, SERVICE_ACCOUNTS, SHARES, USERS
 from maas_gateway.accounts.user import User
+from maas_gateway.database.paging import Asked, Page
 from maas_gateway.database.sessions import Session, TenantSession, UnscopedSession
 from maas_gateway.identifiers import SubjectId, TenantId
 from maas_gateway.permissions import Permission
@@ -103,6 +104,12 @@ async def users(session: TenantSession) -> tuple[User, ...]:
     return tuple(_user(row) for row in await session.rows(USERS, order_by=[USERS.c.name]))
 
 
+async def users_page(session: TenantSession, asked: Asked) -> Page[User]:
+    """Return a page of the tenant's users by name."""
+    rows, following = await session.page(USERS, order_by=[USERS.c.name], asked=asked)
+    return Page(tuple(map(_user, rows)), following)
+
+
 async def enable_user(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
     """Enable or disable a user; return whether there is such a one."""
     changed = await session.update(USERS, USERS.c.id == subject, is_enabled=is_enabled)
@@ -133,10 +140,10 @@ async def add_service_account(session: TenantSession, account: ServiceAccount) -
     await session.bump(TOPIC)
 
 
-async def service_accounts(session: TenantSession) -> tuple[ServiceAccount, ...]:
-    """Return all service accounts of the tenant by name."""
-    rows = await session.rows(SERVICE_ACCOUNTS, order_by=[SERVICE_ACCOUNTS.c.name])
-    return tuple(_service_account(row) for row in rows)
+async def service_accounts_page(session: TenantSession, asked: Asked) -> Page[ServiceAccount]:
+    """Return a page of the tenant's service accounts by name."""
+    rows, following = await session.page(SERVICE_ACCOUNTS, order_by=[SERVICE_ACCOUNTS.c.name], asked=asked)
+    return Page(tuple(map(_service_account, rows)), following)
 
 
 async def service_account_named(session: TenantSession, name: str) -> ServiceAccount | None:
@@ -209,6 +216,16 @@ async def bind(session: TenantSession, binding: RoleBinding) -> None:
     await session.bump(TOPIC)
 
 
+async def rebind(session: TenantSession, binding: RoleBinding) -> None:
+    """Write another role into a binding that is there.
+
+    Raises:
+        Conflict: the subject has that role there already.
+    """
+    await unbind(session, binding.binding_id)
+    await bind(session, binding)
+
+
 async def unbind(session: TenantSession, binding_id: uuid.UUID) -> bool:
     """Delete a role binding; return whether there was such a one."""
     gone = await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.id == binding_id)
@@ -221,6 +238,13 @@ async def bindings(session: TenantSession, subject: uuid.UUID | None = None) -> 
     where = [] if subject is None else [ROLE_BINDINGS.c.subject_id == subject]
     rows = await session.rows(ROLE_BINDINGS, *where, order_by=[ROLE_BINDINGS.c.subject_id, ROLE_BINDINGS.c.role])
     return tuple(_binding(row) for row in rows)
+
+
+async def bindings_page(session: TenantSession, asked: Asked) -> Page[RoleBinding]:
+    """Return a page of the tenant's role bindings by subject."""
+    order = [ROLE_BINDINGS.c.subject_id, ROLE_BINDINGS.c.id]
+    rows, following = await session.page(ROLE_BINDINGS, order_by=order, asked=asked)
+    return Page(tuple(map(_binding, rows)), following)
 
 
 async def user(session: TenantSession, subject: uuid.UUID) -> User | None:
@@ -263,12 +287,10 @@ async def share(session: TenantSession, share_id: uuid.UUID) -> Share | None:
     return None if row is None else _share(row)
 
 
-async def shares(
-    session: TenantSession, *, after: uuid.UUID | None = None, limit: int | None = None
-) -> tuple[Share, ...]:
-    """Return what the tenant shares, in the order of identifiers, behind `after`."""
-    where = [] if after is None else [SHARES.c.id > after]
-    return tuple(map(_share, await session.rows(SHARES, *where, order_by=[SHARES.c.id], limit=limit)))
+async def shares_page(session: TenantSession, asked: Asked) -> Page[Share]:
+    """Return a page of what the tenant shares, in the order of identifiers."""
+    rows, following = await session.page(SHARES, order_by=[SHARES.c.id], asked=asked)
+    return Page(tuple(map(_share, rows)), following)
 
 
 async def shared_with(session: Session, consumer: TenantId, owner: TenantId | None = None) -> tuple[Share, ...]:
@@ -329,10 +351,10 @@ async def api_key(session: Session, key_id: str) -> APIKey | None:
     return None if row is None else _api_key(row)
 
 
-async def api_keys(session: TenantSession) -> tuple[APIKey, ...]:
-    """Return the tenant's API keys by name."""
-    rows = await session.rows(API_KEYS, order_by=[API_KEYS.c.name, API_KEYS.c.id])
-    return tuple(_api_key(row) for row in rows)
+async def api_keys_page(session: TenantSession, asked: Asked) -> Page[APIKey]:
+    """Return a page of the tenant's API keys by name."""
+    rows, following = await session.page(API_KEYS, order_by=[API_KEYS.c.name, API_KEYS.c.id], asked=asked)
+    return Page(tuple(map(_api_key, rows)), following)
 
 
 def _changeable(key: APIKey) -> dict[str, Any]:

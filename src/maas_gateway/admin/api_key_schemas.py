@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
+from maas_gateway.admin.paging import ListAnswer
 from maas_gateway.controlplane.api_keys import MAX_GRACE
 from maas_gateway.permissions import Permission
 
@@ -95,7 +96,7 @@ class NewAPIKeyAnswer(APIKeyAnswer):
     api_key: str
 
 
-class APIKeysAnswer(BaseModel):
+class APIKeysAnswer(ListAnswer):
     """API keys."""
 
     model_config = like(examples.API_KEYS)

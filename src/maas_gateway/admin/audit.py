@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import EventAnswer, EventsAnswer
+from maas_gateway.permissions import Permission
+from maas_gateway.web.description import needs
 
 MAX_NUMBER: Final = 2**31 - 1
 """The largest number that a chain can reach."""
@@ -13,7 +15,7 @@ MAX_NUMBER: Final = 2**31 - 1
 router: Final = APIRouter(prefix="/admin/v1/audit", tags=["Audit"], responses=RESPONSES)
 
 
-@router.get("/events")
+@router.get("/events", openapi_extra=needs(Permission.AUDIT_READ))
 async def list_events(
     gateway: Gate,
     caller: Caller,

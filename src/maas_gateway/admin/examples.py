@@ -13,6 +13,7 @@ Example: TypeAlias = dict[str, object]
 _AT: Final = "2026-01-05T09:30:00Z"
 _SUBJECT: Final = "3f0c8f5e-0a53-4b52-9f0e-6a3f8f1f6a11"
 _KID: Final = "AMLLhwtD6uPTp6wTBp7Y46N173UynqAOUadgGx-7EJM"
+_CURSOR: Final = "bGFzdC1vbmU"
 _DIGEST: Final = "1d85653dd32547c55cfc1a6a857cf4bff08f3fa2564e70a3ab40dde343cb19bd"
 
 
@@ -29,7 +30,7 @@ TENANT: Final[Example] = {
 }
 OWNER: Final[Example] = {"username": "owner@acme", "password": "(told this once)"}
 ONBOARDED: Final[Example] = {**TENANT, "owner": OWNER}
-TENANTS: Final[Example] = {"tenants": [TENANT]}
+TENANTS: Final[Example] = {"tenants": [TENANT], "next_cursor": _CURSOR}
 
 NEW_PASSWORD: Final[Example] = {"password": "(told this once)"}
 ACCOUNT: Final[Example] = {
@@ -40,7 +41,7 @@ ACCOUNT: Final[Example] = {
     "client_id": "sa-347ed83d556b9af80ceb",
 }
 NEW_ACCOUNT: Final[Example] = {**ACCOUNT, "client_secret": "(told this once)"}
-ACCOUNTS: Final[Example] = {"accounts": [ACCOUNT]}
+ACCOUNTS: Final[Example] = {"accounts": [ACCOUNT], "next_cursor": _CURSOR}
 
 API_KEY: Final[Example] = {
     "id": "3c1f0e5d9a7b2468",
@@ -53,7 +54,7 @@ API_KEY: Final[Example] = {
     "former_secret_until": None,
 }
 NEW_API_KEY: Final[Example] = {**API_KEY, "api_key": "maas_3c1f0e5d9a7b2468_(told this once)"}
-API_KEYS: Final[Example] = {"api_keys": [API_KEY]}
+API_KEYS: Final[Example] = {"api_keys": [API_KEY], "next_cursor": _CURSOR}
 
 RATE: Final[Example] = {"amount": 600, "window_s": 60}
 QUOTA: Final[Example] = {"requests": RATE, "concurrent": 16, "lifetime_rows": 100_000}
@@ -71,6 +72,11 @@ SHARE: Final[Example] = {
     "enabled": True,
     "quota": QUOTA,
     "created_at": _AT,
+}
+NEW_SHARE: Final[Example] = {
+    "model": "breast-cancer",
+    "consumer": "00000000-0000-4000-8000-000000000000",
+    "quota": {"requests": RATE, "lifetime_rows": 100_000},
 }
 SHARES: Final[Example] = {"shares": [SHARE]}
 _USED: Final[Example] = {
@@ -93,7 +99,7 @@ BINDING: Final[Example] = {
     "role": "invoker",
     "model": "breast-cancer",
 }
-BINDINGS: Final[Example] = {"bindings": [BINDING]}
+BINDINGS: Final[Example] = {"bindings": [BINDING], "next_cursor": _CURSOR}
 
 RULE: Final[Example] = {"value": "ml-team", "role": "invoker", "model": "breast-cancer"}
 NEW_IDENTITY_PROVIDER: Final[Example] = {
@@ -149,7 +155,7 @@ VERSION: Final[Example] = {
     "publisher": PUBLISHER,
 }
 MODEL: Final[Example] = {"name": "breast-cancer", "created_at": _AT, "versions": [VERSION], "labels": {"stable": 1}}
-MODELS: Final[Example] = {"models": [MODEL]}
+MODELS: Final[Example] = {"models": [MODEL], "next_cursor": _CURSOR}
 
 KEY_VERSION: Final[Example] = {"version": 2, "state": "primary", "created_at": _AT, "uses": 0, "kid": _KID}
 KEYRING: Final[Example] = {

@@ -13,14 +13,16 @@ from maas_gateway.admin.identity_provider_schemas import (
     IdentityProvidersAnswer,
     NewIdentityProvider,
 )
+from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
+from maas_gateway.web.description import needs
 
 router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES)
 
 ProviderId = Annotated[uuid.UUID, Path(description="The identity provider's id.")]
 
 
-@router.get("/identity-providers")
+@router.get("/identity-providers", openapi_extra=needs(Permission.BINDING_READ))
 async def list_identity_providers(gateway: Gate, caller: Caller) -> IdentityProvidersAnswer:
     """List the identity providers whose tokens your tenant takes."""
     found = await gateway.identity_providers.every(caller)
@@ -30,7 +32,7 @@ async def list_identity_providers(gateway: Gate, caller: Caller) -> IdentityProv
 @router.post(
     "/identity-providers",
     status_code=201,
-    openapi_extra=body_schema(NewIdentityProvider, examples.NEW_IDENTITY_PROVIDER),
+    openapi_extra=needs(Permission.BINDING_WRITE, body_schema(NewIdentityProvider, examples.NEW_IDENTITY_PROVIDER)),
 )
 async def add_identity_provider(
     request: Request, response: Response, gateway: Gate, caller: Caller
@@ -53,14 +55,15 @@ async def add_identity_provider(
     return IdentityProviderAnswer.of(provider)
 
 
-@router.get("/identity-providers/{provider_id}")
+@router.get("/identity-providers/{provider_id}", openapi_extra=needs(Permission.BINDING_READ))
 async def get_identity_provider(gateway: Gate, caller: Caller, provider_id: ProviderId) -> IdentityProviderAnswer:
     """Describe an identity provider."""
     return IdentityProviderAnswer.of(await gateway.identity_providers.one(caller, provider_id))
 
 
 @router.patch(
-    "/identity-providers/{provider_id}", openapi_extra=body_schema(IdentityProviderChange, {"enabled": False})
+    "/identity-providers/{provider_id}",
+    openapi_extra=needs(Permission.BINDING_WRITE, body_schema(IdentityProviderChange, {"enabled": False})),
 )
 async def change_identity_provider(
     request: Request, gateway: Gate, caller: Caller, provider_id: ProviderId
@@ -72,7 +75,7 @@ async def change_identity_provider(
     return IdentityProviderAnswer.of(found)
 
 
-@router.delete("/identity-providers/{provider_id}", status_code=204)
+@router.delete("/identity-providers/{provider_id}", openapi_extra=needs(Permission.BINDING_WRITE), status_code=204)
 async def remove_identity_provider(gateway: Gate, caller: Caller, provider_id: ProviderId) -> None:
     """Have an identity provider's tokens be worth nothing any more."""
     await gateway.identity_providers.remove(caller, provider_id)

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Path, Query
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationAnswer
+from maas_gateway.permissions import Permission
+from maas_gateway.web.description import needs
 
 router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES)
 
@@ -21,19 +23,19 @@ OperationId = Annotated[uuid.UUID, Path(description="The operation's id, as the 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The key version's number.")]
 
 
-@router.get("/keyrings")
+@router.get("/keyrings", openapi_extra=needs(Permission.KEYRING_READ))
 async def list_keyrings(gateway: Gate, caller: Caller) -> KeyringsAnswer:
     """List your keyrings: versions, states, and what still uses each."""
     return KeyringsAnswer.model_validate({"keyrings": await gateway.rotate.describe(caller)})
 
 
-@router.get("/keyrings/{purpose}")
+@router.get("/keyrings/{purpose}", openapi_extra=needs(Permission.KEYRING_READ))
 async def get_keyring(gateway: Gate, caller: Caller, purpose: PurposeName) -> KeyringAnswer:
     """Describe a keyring."""
     return KeyringAnswer.model_validate(await gateway.rotate.describe_one(caller, purpose))
 
 
-@router.post("/keyrings/{purpose}:rotate")
+@router.post("/keyrings/{purpose}:rotate", openapi_extra=needs(Permission.KEYRING_ROTATE))
 async def rotate(
     gateway: Gate,
     caller: Caller,
@@ -52,7 +54,7 @@ async def rotate(
     return OperationAnswer.of(operation)
 
 
-@router.post("/keyrings/{purpose}:reseal")
+@router.post("/keyrings/{purpose}:reseal", openapi_extra=needs(Permission.KEYRING_ROTATE))
 async def reseal(
     gateway: Gate,
     caller: Caller,
@@ -67,25 +69,25 @@ async def reseal(
     return OperationAnswer.of(operation)
 
 
-@router.post("/keyrings/{purpose}/versions/{version}:retire")
+@router.post("/keyrings/{purpose}/versions/{version}:retire", openapi_extra=needs(Permission.KEYRING_RETIRE))
 async def retire(gateway: Gate, caller: Caller, purpose: PurposeName, version: Number) -> KeyringAnswer:
     """Have an old version open and verify nothing any more; refused while anything needs it."""
     return KeyringAnswer.model_validate(await gateway.rotate.retire(caller, purpose, version))
 
 
-@router.post("/keyrings/{purpose}/versions/{version}:destroy")
+@router.post("/keyrings/{purpose}/versions/{version}:destroy", openapi_extra=needs(Permission.KEYRING_DESTROY))
 async def destroy(gateway: Gate, caller: Caller, purpose: PurposeName, version: Number) -> KeyringAnswer:
     """Delete a retired version for ever; refused while anything needs it."""
     return KeyringAnswer.model_validate(await gateway.rotate.destroy(caller, purpose, version))
 
 
-@router.get("/operations/{operation_id}")
+@router.get("/operations/{operation_id}", openapi_extra=needs(Permission.OPERATION_READ))
 async def get_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Tell how far a long act is."""
     return OperationAnswer.of(await gateway.browse.operation(caller, operation_id))
 
 
-@router.post("/operations/{operation_id}:cancel")
+@router.post("/operations/{operation_id}:cancel", openapi_extra=needs(Permission.OPERATION_CANCEL))
 async def cancel_operation(gateway: Gate, caller: Caller, operation_id: OperationId) -> OperationAnswer:
     """Have a long act stop at its next step; what it has done stays, and beginning it again goes on from there."""
     return OperationAnswer.of(await gateway.operate.cancel(caller, operation_id))

@@ -9,16 +9,18 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, OperationAnswer, VersionAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unsupported
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.operations.operation import OperationState
+from maas_gateway.permissions import Permission
 from maas_gateway.registry.openssf import MAX_BUNDLE_BYTES
 from maas_gateway.registry.publishers import PublisherSignature, SignatureForm
 from maas_gateway.web.bodies import body_schema, read_body
-from maas_gateway.web.description import problem_answers
+from maas_gateway.web.description import needs, problem_answers
 from maas_gateway.web.exchange import length_of
 from maas_gateway.web.structured_fields import parse_dictionary, parse_item
 
@@ -72,19 +74,20 @@ _UPLOAD: Final[dict[str, Any]] = {
 }
 
 
-@router.get("")
-async def list_models(gateway: Gate, caller: Caller) -> ModelsAnswer:
-    """List the models that you may read."""
-    return ModelsAnswer(models=[ModelAnswer.of(model) for model in await gateway.browse.models(caller)])
+@router.get("", openapi_extra=needs("any"))
+async def list_models(gateway: Gate, caller: Caller, asked: ByName) -> ModelsAnswer:
+    """List the models that you may read, by name."""
+    page = await gateway.browse.models(caller, asked)
+    return ModelsAnswer(models=[ModelAnswer.of(model) for model in page], next_cursor=next_cursor(page))
 
 
-@router.get("/{name}")
+@router.get("/{name}", openapi_extra=needs(Permission.MODEL_READ))
 async def get_model(gateway: Gate, caller: Caller, name: Name) -> ModelAnswer:
     """Describe a model, its versions and its labels."""
     return ModelAnswer.of(await gateway.browse.model(caller, name))
 
 
-@router.get("/{name}/versions/{version}")
+@router.get("/{name}/versions/{version}", openapi_extra=needs(Permission.MODEL_READ))
 async def get_version(gateway: Gate, caller: Caller, name: Name, version: Number) -> VersionAnswer:
     """Describe a version."""
     return VersionAnswer.of(await gateway.browse.version(caller, ModelRef(name, version)))
@@ -93,7 +96,7 @@ async def get_version(gateway: Gate, caller: Caller, name: Name, version: Number
 @router.put(
     "/{name}/versions/{version}",
     status_code=201,
-    openapi_extra=_UPLOAD,
+    openapi_extra=needs(Permission.MODEL_WRITE, _UPLOAD),
     responses={
         200: {"description": "The same content was there already.", "model": VersionAnswer},
         **problem_answers(
@@ -139,7 +142,7 @@ async def upload(
     return VersionAnswer.of(staged)
 
 
-@router.post("/{name}/versions/{version}:promote")
+@router.post("/{name}/versions/{version}:promote", openapi_extra=needs(Permission.MODEL_PROMOTE))
 async def promote(
     gateway: Gate,
     caller: Caller,
@@ -153,20 +156,22 @@ async def promote(
     return VersionAnswer.of(promoted)
 
 
-@router.post("/{name}/versions/{version}:retire")
+@router.post("/{name}/versions/{version}:retire", openapi_extra=needs(Permission.MODEL_PROMOTE))
 async def retire(gateway: Gate, caller: Caller, name: Name, version: Number) -> VersionAnswer:
     """Have a version serve no longer; it can be promoted again."""
     return VersionAnswer.of(await gateway.promote.retire(caller, ModelRef(name, version)))
 
 
-@router.put("/{name}/labels/{label}", openapi_extra=body_schema(LabelTarget, {"version": 1}))
+@router.put(
+    "/{name}/labels/{label}", openapi_extra=needs(Permission.MODEL_PROMOTE, body_schema(LabelTarget, {"version": 1}))
+)
 async def put_label(request: Request, gateway: Gate, caller: Caller, name: Name, label: Label) -> ModelAnswer:
     """Point a label at a serving version."""
     target = await read_body(request, LabelTarget)
     return ModelAnswer.of(await gateway.promote.label(caller, ModelRef(name, None, label), target.version))
 
 
-@router.delete("/{name}/labels/{label}", status_code=204)
+@router.delete("/{name}/labels/{label}", openapi_extra=needs(Permission.MODEL_PROMOTE), status_code=204)
 async def delete_label(gateway: Gate, caller: Caller, name: Name, label: Label) -> None:
     """Delete a label."""
     await gateway.promote.unlabel(caller, ModelRef(name, None, label))
@@ -230,7 +235,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-@router.post("/{name}:erase")
+@router.post("/{name}:erase", openapi_extra=needs(Permission.MODEL_ERASE))
 async def erase_model(gateway: Gate, caller: Caller, response: Response, name: Name) -> OperationAnswer:
     """Erase a model for good: its keys first, then its versions, labels and blobs.
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
+from maas_gateway.admin.paging import ListAnswer
 from maas_gateway.controlplane.shares import LimitedShare
 from maas_gateway.quotas.quota import MAX_AMOUNT, MAX_WEIGHT, MAX_WINDOW_S, Quota, QuotaRule, Rate
 from maas_gateway.quotas.usage import UseLine
@@ -111,13 +112,12 @@ class QuotaRuleAnswer(BaseModel):
         return cls(id=rule.rule_id, subject=rule.subject, model=rule.model, quota=QuotaBody.of(rule.quota))
 
 
-class QuotasAnswer(BaseModel):
+class QuotasAnswer(ListAnswer):
     """Quotas."""
 
     model_config = like(examples.QUOTAS)
 
     quotas: list[QuotaRuleAnswer]
-    next_cursor: str | None = None
 
 
 class NewShare(BaseModel):
@@ -165,13 +165,12 @@ class ShareAnswer(BaseModel):
         )
 
 
-class SharesAnswer(BaseModel):
+class SharesAnswer(ListAnswer):
     """Shares."""
 
     model_config = like(examples.SHARES)
 
     shares: list[ShareAnswer]
-    next_cursor: str | None = None
 
 
 class UsageLine(BaseModel):
@@ -200,13 +199,12 @@ class UsageLine(BaseModel):
         )
 
 
-class UsageAnswer(BaseModel):
+class UsageAnswer(ListAnswer):
     """What your principals used."""
 
     model_config = like(examples.USAGE)
 
     usage: list[UsageLine]
-    next_cursor: str | None = None
 
 
 class SharedUsageLine(BaseModel):

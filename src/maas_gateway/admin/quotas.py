@@ -1,7 +1,5 @@
 """Routes of quotas and usage, in the caller's own tenant."""
 
-import base64
-import binascii
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
@@ -9,6 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.paging import ByDay, ById, next_cursor
 from maas_gateway.admin.quota_schemas import (
     BudgetLine,
     BudgetsAnswer,
@@ -21,35 +20,33 @@ from maas_gateway.admin.quota_schemas import (
     UsageAnswer,
     UsageLine,
 )
-from maas_gateway.controlplane.quotas import UsageCursor
 from maas_gateway.errors import InvalidRequest
+from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
+from maas_gateway.web.description import needs
 
 router: Final = APIRouter(prefix="/admin/v1", tags=["Quotas and usage"], responses=RESPONSES)
 
 QuotaId = Annotated[uuid.UUID, Path(description="The quota's id.")]
-Limit = Annotated[int, Query(ge=1, le=1_000, description="How many at most.")]
-Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
 Since = Annotated[date | None, Query(alias="from", description="The first day (UTC); none means 30 days before `to`.")]
 Until = Annotated[date | None, Query(alias="to", description="The last day (UTC); none means today.")]
 
 _DAYS: Final = timedelta(days=30)
 
 
-@router.get("/quotas")
-async def list_quotas(gateway: Gate, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> QuotasAnswer:
+@router.get("/quotas", openapi_extra=needs(Permission.POLICY_READ))
+async def list_quotas(gateway: Gate, caller: Caller, asked: ById) -> QuotasAnswer:
     """List quotas of your principals and models, and the one that the platform has written for your tenant."""
-    after = "" if cursor is None else str(_id_of(cursor))
-    found = await gateway.quotas.every(caller, after=after, limit=limit)
-    following = str(found[-1].rule_id) if len(found) == limit else None
-    return QuotasAnswer(quotas=[QuotaRuleAnswer.of(rule) for rule in found], next_cursor=following)
+    page = await gateway.quotas.every(caller, asked)
+    return QuotasAnswer(quotas=[QuotaRuleAnswer.of(rule) for rule in page], next_cursor=next_cursor(page))
 
 
 @router.post(
     "/quotas",
     status_code=201,
-    openapi_extra=body_schema(
-        NewQuota, {"model": "breast-cancer", "quota": {"requests": {"amount": 600, "window_s": 60}}}
+    openapi_extra=needs(
+        Permission.POLICY_WRITE,
+        body_schema(NewQuota, {"model": "breast-cancer", "quota": {"requests": {"amount": 600, "window_s": 60}}}),
     ),
 )
 async def add_quota(request: Request, response: Response, gateway: Gate, caller: Caller) -> QuotaRuleAnswer:
@@ -64,26 +61,29 @@ async def add_quota(request: Request, response: Response, gateway: Gate, caller:
     return QuotaRuleAnswer.of(rule)
 
 
-@router.get("/quotas/{quota_id}")
+@router.get("/quotas/{quota_id}", openapi_extra=needs(Permission.POLICY_READ))
 async def get_quota(gateway: Gate, caller: Caller, quota_id: QuotaId) -> QuotaRuleAnswer:
     """Describe a quota."""
     return QuotaRuleAnswer.of(await gateway.quotas.one(caller, quota_id))
 
 
-@router.patch("/quotas/{quota_id}", openapi_extra=body_schema(QuotaChange, {"quota": {"lifetime_rows": 10_000}}))
+@router.patch(
+    "/quotas/{quota_id}",
+    openapi_extra=needs(Permission.POLICY_WRITE, body_schema(QuotaChange, {"quota": {"lifetime_rows": 10_000}})),
+)
 async def change_quota(request: Request, gateway: Gate, caller: Caller, quota_id: QuotaId) -> QuotaRuleAnswer:
     """Write what a quota allows from now on; what is left out of it is limited no more."""
     change = await read_body(request, QuotaChange)
     return QuotaRuleAnswer.of(await gateway.quotas.change(caller, quota_id, change.quota.quota()))
 
 
-@router.delete("/quotas/{quota_id}", status_code=204)
+@router.delete("/quotas/{quota_id}", openapi_extra=needs(Permission.POLICY_WRITE), status_code=204)
 async def remove_quota(gateway: Gate, caller: Caller, quota_id: QuotaId) -> None:
     """Have a quota limit nobody any more; rows spent of a lifetime budget stay spent."""
     await gateway.quotas.remove(caller, quota_id)
 
 
-@router.get("/budgets")
+@router.get("/budgets", openapi_extra=needs(Permission.USAGE_READ))
 async def list_budgets(gateway: Gate, caller: Caller) -> BudgetsAnswer:
     """Tell what is spent of lifetime budgets."""
     spent = await gateway.quotas.spent(caller)
@@ -92,22 +92,19 @@ async def list_budgets(gateway: Gate, caller: Caller) -> BudgetsAnswer:
     )
 
 
-@router.get("/usage")
+@router.get("/usage", openapi_extra=needs(Permission.USAGE_READ))
 async def list_usage(
-    gateway: Gate, caller: Caller, since: Since = None, until: Until = None, limit: Limit = 1_000, cursor: Cursor = None
+    gateway: Gate, caller: Caller, asked: ByDay, since: Since = None, until: Until = None
 ) -> UsageAnswer:
     """Tell what your principals used, by day, principal and model: predictions answered, rows, engine time.
 
     What was answered within the last second or so may be missing still.
     """
-    first, last = _days(since, until)
-    after = None if cursor is None else _usage_cursor(cursor)
-    lines = await gateway.quotas.usage(caller, first, last, after=after, limit=limit)
-    following = _cursor_text(lines[-1].day, lines[-1].subject, lines[-1].model) if len(lines) == limit else None
-    return UsageAnswer(usage=[UsageLine.of(line) for line in lines], next_cursor=following)
+    page = await gateway.quotas.usage(caller, *_days(since, until), asked)
+    return UsageAnswer(usage=[UsageLine.of(line) for line in page], next_cursor=next_cursor(page))
 
 
-@router.get("/usage/shares")
+@router.get("/usage/shares", openapi_extra=needs(Permission.USAGE_READ))
 async def list_shared_usage(
     gateway: Gate, caller: Caller, since: Since = None, until: Until = None
 ) -> SharedUsageAnswer:
@@ -133,22 +130,3 @@ def _days(since: date | None, until: date | None) -> tuple[date, date]:
     if first > last:
         raise InvalidRequest("from: it is after to")
     return first, last
-
-
-def _id_of(cursor: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(cursor)
-    except ValueError as cause:
-        raise InvalidRequest("cursor: it is none that this list gave") from cause
-
-
-def _cursor_text(day: date, subject: uuid.UUID, model: str) -> str:
-    return base64.urlsafe_b64encode(f"{day.isoformat()} {subject} {model}".encode()).decode()
-
-
-def _usage_cursor(text: str) -> UsageCursor:
-    try:
-        day, subject, model = base64.urlsafe_b64decode(text.encode("ascii")).decode().split(" ", 2)
-        return date.fromisoformat(day), uuid.UUID(subject), model
-    except (ValueError, binascii.Error) as cause:
-        raise InvalidRequest("cursor: it is none that this list gave") from cause

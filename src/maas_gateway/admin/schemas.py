@@ -11,6 +11,7 @@ from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
+from maas_gateway.admin.paging import ListAnswer
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.identifiers import MAX_VERSION
 from maas_gateway.operations.operation import Operation
@@ -59,6 +60,12 @@ class NewBinding(_Taken):
     )
 
 
+class BindingChange(_Taken):
+    """What to change of a role binding."""
+
+    role: str = Field(description="The role instead: one that can be bound there.", max_length=64)
+
+
 class LabelTarget(_Taken):
     """Where a label points."""
 
@@ -98,7 +105,7 @@ class OnboardedAnswer(TenantAnswer):
     owner: OwnerAnswer
 
 
-class TenantsAnswer(BaseModel):
+class TenantsAnswer(ListAnswer):
     """Tenants."""
 
     model_config = like(examples.TENANTS)
@@ -146,7 +153,7 @@ class NewAccountAnswer(AccountAnswer):
     client_secret: str | None = None
 
 
-class AccountsAnswer(BaseModel):
+class AccountsAnswer(ListAnswer):
     """Accounts."""
 
     model_config = like(examples.ACCOUNTS)
@@ -170,7 +177,7 @@ class BindingAnswer(BaseModel):
         return cls(id=binding.binding_id, subject=binding.subject, role=binding.role, model=binding.model)
 
 
-class BindingsAnswer(BaseModel):
+class BindingsAnswer(ListAnswer):
     """Role bindings."""
 
     model_config = like(examples.BINDINGS)
@@ -251,7 +258,7 @@ class ModelAnswer(BaseModel):
         )
 
 
-class ModelsAnswer(BaseModel):
+class ModelsAnswer(ListAnswer):
     """Models."""
 
     model_config = like(examples.MODELS)

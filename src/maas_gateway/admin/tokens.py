@@ -21,6 +21,7 @@ from maas_gateway.gateway import Gateway
 from maas_gateway.identifiers import PLATFORM, TenantId
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import read_bytes
+from maas_gateway.web.description import needs
 from maas_gateway.web.problems import headers_of, status_of
 
 router: Final = APIRouter(tags=["OAuth"], responses={status: RESPONSES[status] for status in (500, 503)})
@@ -99,7 +100,7 @@ class _Refusal(Exception):
     "/oauth/token",
     summary="Get a token",
     response_model=TokenAnswer,
-    openapi_extra=_FORM,
+    openapi_extra=needs("public", _FORM),
     responses={
         400: _error_answer(
             "The grant, the user's password or the scope is wrong.",
@@ -146,7 +147,7 @@ async def token(request: Request, gateway: Gate) -> Response:
 @router.post(
     "/oauth/revoke",
     summary="End a token",
-    openapi_extra=_TOKEN_FORM,
+    openapi_extra=needs("any", _TOKEN_FORM),
     response_class=Response,
     responses={200: {"description": "It is worth nothing, or never was."}, **_OF_CALLERS},
 )
@@ -167,7 +168,7 @@ async def revoke(request: Request, gateway: Gate, caller: Caller) -> Response:
 @router.post(
     "/oauth/introspect",
     summary="What a token is good for",
-    openapi_extra=_TOKEN_FORM,
+    openapi_extra=needs("any", _TOKEN_FORM),
     response_model=Introspection,
     responses=_OF_CALLERS,
 )
@@ -182,6 +183,7 @@ async def introspect(request: Request, gateway: Gate, caller: Caller) -> Respons
 
 @router.get(
     "/.well-known/jwks.json",
+    openapi_extra=needs("public"),
     summary="Public keys",
     responses={200: {"content": {"application/json": {"example": examples.JWKS}}}},
 )
@@ -192,6 +194,7 @@ async def jwks(gateway: Gate) -> dict[str, Any]:
 
 @router.get(
     "/.well-known/statement-keys.json",
+    openapi_extra=needs("public"),
     summary="Public keys of statements",
     responses={200: {"content": {"application/json": {"example": examples.JWKS}}}},
 )
@@ -205,6 +208,7 @@ async def statement_keys(gateway: Gate) -> dict[str, Any]:
 
 @router.get(
     "/.well-known/oauth-authorization-server",
+    openapi_extra=needs("public"),
     summary="Where tokens come from",
     responses={200: {"content": {"application/json": {"example": examples.AUTHORIZATION_SERVER}}}},
 )

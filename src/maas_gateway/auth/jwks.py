@@ -1,7 +1,8 @@
 """The public keys that may verify a token, by `kid`, and the set that others fetch.
 
 Rules: a key is used for ES256 only; an unknown `kid` makes the ring be read again, at the keyring's
-bounded rate, before it is refused, so that a token signed by another process a moment ago is known.
+bounded rate, before it is refused, so that a token signed by another process a moment ago is known;
+a key that waits to become the primary is published already, and verifies nothing before it is.
 
 Source: RFC 7517 section 5 (JWK Set); RFC 7638 (thumbprint as `kid`).
 """
@@ -15,7 +16,7 @@ from jose.backends.base import Key
 from maas_gateway.clock import Clock
 from maas_gateway.errors import TokenInvalid
 from maas_gateway.identifiers import PLATFORM
-from maas_gateway.keyring.key import KeyVersion, Purpose
+from maas_gateway.keyring.key import KeyState, KeyVersion, Purpose
 from maas_gateway.keyring.keyring import Keyring
 
 ALGORITHM: Final = "ES256"
@@ -57,7 +58,8 @@ class JWKSet:
 
     def _constructed(self, published: tuple[KeyVersion, ...]) -> Mapping[str, Key]:
         if published != self._of:
-            publics = [version.public for version in published if version.public is not None]
+            active = [version for version in published if version.state is not KeyState.PENDING]
+            publics = [version.public for version in active if version.public is not None]
             self._keys = {public["kid"]: jwk.construct(dict(public), ALGORITHM) for public in publics}
             self._of = published
         return self._keys

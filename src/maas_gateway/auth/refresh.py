@@ -9,10 +9,12 @@ Source: RFC 6749 sections 1.5 and 6; RFC 9700 section 4.14.2 (rotation, reuse).
 
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from maas_gateway.accounts.store import TOPIC
 from maas_gateway.auth import store
 from maas_gateway.auth.client_secrets import digest_of
 from maas_gateway.auth.refresh_token import RefreshToken
@@ -35,12 +37,22 @@ class RefreshTokens:
         clock: what time it is.
         life_s: how long a family lives, in seconds.
         access_life_s: how long an access token that comes from one can live, in seconds.
+        announce: tells this process that a topic has changed.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, life_s: int, access_life_s: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        life_s: int,
+        access_life_s: int,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._life = timedelta(seconds=life_s)
+        self._announce = announce
         self._access_life = timedelta(seconds=access_life_s)
 
     async def begin(self, tenant: TenantId, subject: SubjectId, scope: frozenset[Permission]) -> tuple[str, uuid.UUID]:
@@ -72,6 +84,7 @@ class RefreshTokens:
             else:
                 await self.end(session, found.family)
         if not is_first:
+            self._announce(TOPIC)
             raise TokenReused(_WRONG, tenant=found.tenant, subject=found.subject)
         return found, next_text
 

@@ -326,8 +326,9 @@ async def identity_providers(session: TenantSession) -> tuple[IdentityProvider, 
 async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str], ...]:
     """Return every enabled identity provider of an active tenant, each with the tenant's slug."""
     async with read_all(database) as session:
-        slugs = {t.tenant_id: t.slug for t in await tenants.every(session) if t.state is TenantState.ACTIVE}
         rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.is_enabled)
+        found = {key: await tenants.by_id(session, TenantId(key)) for key in {row["tenant_id"] for row in rows}}
+    slugs = {TenantId(key): t.slug for key, t in found.items() if t is not None and t.state is TenantState.ACTIVE}
     providers = map(_identity_provider, rows)
     return tuple((provider, slugs[provider.tenant]) for provider in providers if provider.tenant in slugs)
 

@@ -56,7 +56,7 @@ class GatewayClient:
 
     def users(self) -> list[dict[str, Any]]:
         """Return the tenant's users."""
-        return list(self._call("GET", "/admin/v1/users")["accounts"])
+        return self._listed("/admin/v1/users", "accounts")
 
     def user_named(self, name: str) -> dict[str, Any]:
         """Return the user of that name, the part after the @ left out.
@@ -87,7 +87,7 @@ class GatewayClient:
 
     def bindings(self) -> list[dict[str, Any]]:
         """Return the tenant's role bindings."""
-        return list(self._call("GET", "/admin/v1/role-bindings")["bindings"])
+        return self._listed("/admin/v1/role-bindings", "bindings")
 
     def bind(self, subject: str, role: str, model: str | None = None) -> dict[str, Any]:
         """Give an account a role, on the whole tenant or on one model."""
@@ -96,7 +96,7 @@ class GatewayClient:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the caller's models."""
-        return list(self._call("GET", "/admin/v1/models")["models"])
+        return self._listed("/admin/v1/models", "models")
 
     def push(
         self,
@@ -192,7 +192,7 @@ class GatewayClient:
 
     def tenants(self) -> list[dict[str, Any]]:
         """Return the tenants that the caller may know."""
-        return list(self._call("GET", "/admin/v1/tenants")["tenants"])
+        return self._listed("/admin/v1/tenants", "tenants")
 
     def onboard(self, slug: str, owner: str) -> dict[str, Any]:
         """Make a tenant with its first owner, whose password is told this once."""
@@ -231,6 +231,17 @@ class GatewayClient:
     def _call(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **rest: Any) -> dict[str, Any]:
         authorization = {"Authorization": f"Bearer {self.token()}"}
         return self._send(method, path, headers={**authorization, **(headers or {})}, **rest)
+
+    def _listed(self, path: str, member: str) -> list[dict[str, Any]]:
+        """Return a whole list, page by page."""
+        found: list[dict[str, Any]] = []
+        asked: dict[str, Any] = {}
+        while True:
+            page = self._call("GET", path, params=asked)
+            found += page[member]
+            if page.get("next_cursor") is None:
+                return found
+            asked["cursor"] = page["next_cursor"]
 
     def _send(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         try:

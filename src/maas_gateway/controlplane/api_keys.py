@@ -16,6 +16,7 @@ from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.auth.api_keys import new_key_id, new_key_secret, text_of
 from maas_gateway.auth.client_secrets import digest_of
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import InvalidRequest, NotFound, PermissionDenied
 from maas_gateway.identifiers import SubjectId, check_username
@@ -34,15 +35,15 @@ class ManageAPIKeys:
     def __init__(self, acting: Acting) -> None:
         self._acting = acting
 
-    async def every(self, principal: Principal) -> tuple[APIKey, ...]:
-        """Return the tenant's API keys by name.
+    async def every(self, principal: Principal, asked: Asked = FIRST) -> Page[APIKey]:
+        """Return a page of the tenant's API keys by name.
 
         Raises:
             PermissionDenied: the caller may not read them.
         """
         authorize(principal, Permission.API_KEY_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.api_keys(session)
+            return await store.api_keys_page(session, asked)
 
     async def one(self, principal: Principal, key_id: str) -> APIKey:
         """Return one key.

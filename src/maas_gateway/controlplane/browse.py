@@ -5,12 +5,13 @@ import uuid
 from maas_gateway.audit import store as audit
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.database.engine import Database
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.errors import ModelNotFound, NotFound
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.operations import store as operations
 from maas_gateway.operations.operation import Operation
 from maas_gateway.permissions import Permission
-from maas_gateway.policy.authorize import authorize, authorize_model, authorize_thing, is_permitted
+from maas_gateway.policy.authorize import authorize, authorize_model, authorize_thing
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store as registry
 from maas_gateway.registry.model import Model, ModelVersion
@@ -22,11 +23,12 @@ class Browse:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def models(self, principal: Principal) -> list[Model]:
-        """Return the models that the caller may read."""
+    async def models(self, principal: Principal, asked: Asked = FIRST) -> Page[Model]:
+        """Return a page of the models that the caller may read."""
+        readable = [name for name, permits in principal.on_models.items() if Permission.MODEL_READ in permits]
+        among = None if Permission.MODEL_READ in principal.everywhere else readable
         async with self._database.read(principal.tenant) as session:
-            found = await registry.models(session)
-        return [model for model in found if is_permitted(principal, Permission.MODEL_READ, model.name)]
+            return await registry.models_page(session, asked, among=among)
 
     async def model(self, principal: Principal, name: str) -> Model:
         """Return one model.

@@ -6,6 +6,7 @@ tenant's, is not found; a tenant keeps an owner who can act.
 """
 
 import uuid
+from dataclasses import replace
 
 from maas_gateway.accounts import store
 from maas_gateway.accounts.binding import RoleBinding
@@ -15,6 +16,7 @@ from maas_gateway.auth import store as auth
 from maas_gateway.auth.client_secrets import digest_of, new_client_id, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 from maas_gateway.identifiers import SubjectId, check_model_reference, check_username, new_id
@@ -31,15 +33,15 @@ class Credentials:
         self._acting = acting
         self._passwords = passwords
 
-    async def users(self, principal: Principal) -> tuple[User, ...]:
-        """Return the tenant's users.
+    async def users(self, principal: Principal, asked: Asked = FIRST) -> Page[User]:
+        """Return a page of the tenant's users.
 
         Raises:
             PermissionDenied: the caller may not read them.
         """
         authorize(principal, Permission.USER_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.users(session)
+            return await store.users_page(session, asked)
 
     async def user(self, principal: Principal, subject: uuid.UUID) -> User:
         """Return one user.
@@ -116,15 +118,15 @@ class Credentials:
             await self._acting.record(session, principal, kind, f"user {subject}")
         self._acting.announce(store.TOPIC)
 
-    async def service_accounts(self, principal: Principal) -> tuple[ServiceAccount, ...]:
-        """Return the tenant's service accounts.
+    async def service_accounts(self, principal: Principal, asked: Asked = FIRST) -> Page[ServiceAccount]:
+        """Return a page of the tenant's service accounts.
 
         Raises:
             PermissionDenied: the caller may not read them.
         """
         authorize(principal, Permission.SERVICE_ACCOUNT_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.service_accounts(session)
+            return await store.service_accounts_page(session, asked)
 
     async def service_account(self, principal: Principal, subject: uuid.UUID) -> ServiceAccount:
         """Return one service account.
@@ -202,15 +204,15 @@ class Credentials:
             await self._acting.record(session, principal, kind, f"service account {subject}")
         self._acting.announce(store.TOPIC)
 
-    async def bindings(self, principal: Principal) -> tuple[RoleBinding, ...]:
-        """Return the tenant's role bindings.
+    async def bindings(self, principal: Principal, asked: Asked = FIRST) -> Page[RoleBinding]:
+        """Return a page of the tenant's role bindings.
 
         Raises:
             PermissionDenied: the caller may not read them.
         """
         authorize(principal, Permission.BINDING_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.bindings(session)
+            return await store.bindings_page(session, asked)
 
     async def bind(self, principal: Principal, subject: uuid.UUID, role: str, model: str | None) -> RoleBinding:
         """Give a subject a role, on the whole tenant or on one model.
@@ -221,10 +223,7 @@ class Credentials:
             Conflict: it is bound so already.
         """
         authorize(principal, Permission.BINDING_WRITE)
-        if not may_be_bound(role, principal.tenant, to_model=model is not None):
-            raise InvalidRequest(f"role: '{role}' cannot be bound here")
-        if not ROLES[role] <= principal.everywhere:
-            raise PermissionDenied("role: it permits more than you are permitted")
+        _check_role(principal, role, model)
         if model is not None:
             check_model_reference(model)
         binding = RoleBinding(new_id(), principal.tenant, SubjectId(subject), role, model)
@@ -240,6 +239,48 @@ class Credentials:
         self._acting.announce(store.TOPIC)
         return binding
 
+    async def binding(self, principal: Principal, binding_id: uuid.UUID) -> RoleBinding:
+        """Return one role binding.
+
+        Raises:
+            NotFound: there is none of that id in the tenant for this caller.
+        """
+        absent = _no_binding(binding_id)
+        authorize_thing(principal, Permission.BINDING_READ, principal.tenant, absent=absent)
+        async with self._acting.database.read(principal.tenant) as session:
+            found = await store.binding(session, binding_id)
+        if found is None:
+            raise absent
+        return found
+
+    async def rebind(self, principal: Principal, binding_id: uuid.UUID, role: str) -> RoleBinding:
+        """Put another role into a binding; whom and where it binds stays.
+
+        Raises:
+            NotFound: there is no such binding in the tenant for this caller.
+            PermissionDenied: the caller may not, or the role permits more than the caller has.
+            InvalidRequest: there is no such role, or it cannot be bound there.
+            Conflict: the subject has that role there already, or loses the role of the last owner.
+        """
+        absent = _no_binding(binding_id)
+        authorize_thing(principal, Permission.BINDING_WRITE, principal.tenant, absent=absent)
+        async with self._acting.database.write(principal.tenant) as session:
+            before = await store.binding(session, binding_id)
+            if before is None:
+                raise absent
+            _check_role(principal, role, before.model)
+            if role != before.role:
+                if before.role == OWNER:
+                    await _keep_an_owner(session, before.subject)
+                try:
+                    await store.rebind(session, replace(before, role=role))
+                except Conflict as cause:
+                    raise Conflict(f"'{before.subject}' has the role {role} there already") from cause
+            said = {"subject": str(before.subject), "before": before.role}
+            await self._acting.record(session, principal, "role.changed", f"{role} in binding {binding_id}", **said)
+        self._acting.announce(store.TOPIC)
+        return replace(before, role=role)
+
     async def unbind(self, principal: Principal, binding_id: uuid.UUID) -> None:
         """Take a role away.
 
@@ -247,7 +288,7 @@ class Credentials:
             NotFound: there is no such binding in the tenant for this caller.
             PermissionDenied: the caller may not.
         """
-        absent = NotFound(f"role binding '{binding_id}' not found")
+        absent = _no_binding(binding_id)
         authorize_thing(principal, Permission.BINDING_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
             bound = await store.binding(session, binding_id)
@@ -258,6 +299,18 @@ class Credentials:
             await store.unbind(session, binding_id)
             await self._acting.record(session, principal, "role.unbound", f"role binding {binding_id}")
         self._acting.announce(store.TOPIC)
+
+
+def _no_binding(binding_id: uuid.UUID) -> NotFound:
+    return NotFound(f"role binding '{binding_id}' not found")
+
+
+def _check_role(principal: Principal, role: str, model: str | None) -> None:
+    """Refuse a role that cannot be bound there, or that permits more than the binder is permitted."""
+    if not may_be_bound(role, principal.tenant, to_model=model is not None):
+        raise InvalidRequest(f"role: '{role}' cannot be bound here")
+    if not ROLES[role] <= principal.everywhere:
+        raise PermissionDenied("role: it permits more than you are permitted")
 
 
 async def _keep_an_owner(session: TenantSession, subject: uuid.UUID) -> None:

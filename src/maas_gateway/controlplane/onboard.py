@@ -10,6 +10,7 @@ from maas_gateway.accounts import store as accounts
 from maas_gateway.auth.client_secrets import new_password
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.provision import Provision
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import Conflict, TenantNotFound
 from maas_gateway.identifiers import PLATFORM, check_slug, check_username
@@ -49,16 +50,15 @@ class Onboard:
             raise Conflict(f"tenant '{slug}' exists")
         return await self.tenant(principal, slug), NewUser(f"{owner}@{slug}", password)
 
-    async def tenants(self, principal: Principal) -> tuple[Tenant, ...]:
-        """Return the tenants that the caller may know: all of them, or its own.
+    async def tenants(self, principal: Principal, asked: Asked = FIRST) -> Page[Tenant]:
+        """Return a page of the tenants that the caller may know: all of them, or its own.
 
         Raises:
             PermissionDenied: the caller may not read tenants.
         """
         authorize(principal, Permission.TENANT_READ)
         async with read_all(self._acting.database) as session:
-            found = await store.every(session)
-        return tuple(t for t in found if principal.tenant in {PLATFORM, t.tenant_id})
+            return await store.page(session, asked, only=None if principal.tenant == PLATFORM else principal.tenant)
 
     async def tenant(self, principal: Principal, slug: str) -> Tenant:
         """Return one tenant.
@@ -67,9 +67,10 @@ class Onboard:
             TenantNotFound: there is none of that slug for this caller.
         """
         if Permission.TENANT_READ in principal.everywhere:
-            for found in await self.tenants(principal):
-                if found.slug == slug:
-                    return found
+            async with read_all(self._acting.database) as session:
+                found = await store.by_slug(session, slug)
+            if found is not None and principal.tenant in {PLATFORM, found.tenant_id}:
+                return found
         raise TenantNotFound(f"tenant '{slug}' not found")
 
     async def set_state(self, principal: Principal, slug: str, state: TenantState) -> Tenant:

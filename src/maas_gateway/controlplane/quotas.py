@@ -11,6 +11,7 @@ from uuid import UUID
 
 from maas_gateway.accounts import store as accounts
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession, UnscopedSession
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, TenantNotFound
@@ -24,8 +25,6 @@ from maas_gateway.quotas.usage import UseLine
 from maas_gateway.tenants import store as tenants
 from maas_gateway.tenants.tenant import Tenant
 
-UsageCursor = tuple[date, UUID, str]
-
 
 class ManageQuotas:
     """The acts on quotas, and what was used."""
@@ -33,15 +32,15 @@ class ManageQuotas:
     def __init__(self, acting: Acting) -> None:
         self._acting = acting
 
-    async def every(self, principal: Principal, *, after: str = "", limit: int | None = None) -> tuple[QuotaRule, ...]:
-        """Return the tenant's quotas, the platform's for it among them.
+    async def every(self, principal: Principal, asked: Asked = FIRST) -> Page[QuotaRule]:
+        """Return a page of the tenant's quotas, the platform's for it among them.
 
         Raises:
             PermissionDenied: the caller may not read them.
         """
         authorize(principal, Permission.POLICY_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.rules(session, after=after, limit=limit)
+            return await store.rules_page(session, asked)
 
     async def one(self, principal: Principal, rule_id: UUID) -> QuotaRule:
         """Return one quota.
@@ -147,17 +146,15 @@ class ManageQuotas:
             await self._acting.record(session.within(PLATFORM), principal, "tenant.limited", f"tenant {slug}", **said)
         self._acting.announce(store.TOPIC)
 
-    async def usage(
-        self, principal: Principal, since: date, until: date, *, after: UsageCursor | None = None, limit: int
-    ) -> list[UseLine]:
-        """Return what the tenant's principals used on some days, both included.
+    async def usage(self, principal: Principal, since: date, until: date, asked: Asked = FIRST) -> Page[UseLine]:
+        """Return a page of what the tenant's principals used on some days, both included.
 
         Raises:
             PermissionDenied: the caller may not read it.
         """
         authorize(principal, Permission.USAGE_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.usage(session, since, until, after=after, limit=limit)
+            return await store.usage_page(session, since, until, asked)
 
     async def shared_usage(self, principal: Principal, since: date, until: date) -> list[Mapping[str, Any]]:
         """Return what other tenants used of this one's models through shares, by day, tenant and model.
@@ -166,7 +163,6 @@ class ManageQuotas:
             PermissionDenied: the caller may not read it.
         """
         authorize(principal, Permission.USAGE_READ)
-        authorize(principal, Permission.SHARE_READ)
         return list(await store.shared_usage(self._acting.database, principal.tenant, since, until))
 
     async def spent(self, principal: Principal) -> Mapping[tuple[UUID, str], int]:

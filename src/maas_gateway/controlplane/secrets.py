@@ -3,6 +3,7 @@
 Rules: whoever changes the own password proves the old one, and waits like one who signs in if that fails often;
 whoever resets another's gets one that is told
 once; either ends every sign-in of that user, everywhere. Only a service account's secret is rotated by others.
+Whoever is told an account's secret can act as it, so nobody is told that of one which is permitted more.
 """
 
 from uuid import UUID
@@ -15,9 +16,10 @@ from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.sessions import TenantSession
-from maas_gateway.errors import InvalidRequest, NotFound
+from maas_gateway.errors import InvalidRequest, NotFound, PermissionDenied
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_thing
+from maas_gateway.policy.roles import permitted
 from maas_gateway.principal import Principal
 
 
@@ -68,7 +70,7 @@ class Secrets:
 
         Raises:
             NotFound: there is no user of that id in the tenant for this caller.
-            PermissionDenied: the caller may not.
+            PermissionDenied: the caller may not, or the user is permitted more than the caller.
         """
         absent = NotFound(f"user '{subject}' not found")
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
@@ -77,6 +79,7 @@ class Secrets:
         async with self._acting.database.write(principal.tenant) as session:
             if await store.user(session, subject) is None:
                 raise absent
+            await _refuse_more(session, principal, subject)
             await self._replace(session, subject, new_hash)
             await self._acting.record(session, principal, "password.reset", f"user {subject}")
         self._acting.announce(store.TOPIC)
@@ -87,7 +90,7 @@ class Secrets:
 
         Raises:
             NotFound: there is no service account of that id in the tenant for this caller.
-            PermissionDenied: the caller may not.
+            PermissionDenied: the caller may not, or the account is permitted more than the caller.
         """
         absent = NotFound(f"service account '{subject}' not found")
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
@@ -96,6 +99,7 @@ class Secrets:
             account = await store.service_account(session, subject)
             if account is None:
                 raise absent
+            await _refuse_more(session, principal, subject)
             await store.replace_secret(session, account.subject, digest_of(secret))
             await self._acting.record(session, principal, "secret.rotated", f"service account {subject}")
         self._acting.announce(store.TOPIC)
@@ -113,3 +117,9 @@ class Secrets:
     async def _replace(self, session: TenantSession, subject: UUID, password_hash: str) -> None:
         await store.replace_password(session, subject, password_hash)
         await self._refresh.end_all(session, subject)
+
+
+async def _refuse_more(session: TenantSession, principal: Principal, subject: UUID) -> None:
+    """Refuse to tell the secret of an account that is permitted more than the caller is by this credential."""
+    if not permitted(binding.role for binding in await store.bindings(session, subject)) <= principal.everywhere:
+        raise PermissionDenied("this account is permitted more than you are; you are not told its secret")

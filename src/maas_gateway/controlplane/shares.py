@@ -11,6 +11,7 @@ from uuid import UUID
 from maas_gateway.accounts import store
 from maas_gateway.accounts.share import Share
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound
@@ -39,19 +40,17 @@ class ManageShares:
     def __init__(self, acting: Acting) -> None:
         self._acting = acting
 
-    async def every(
-        self, principal: Principal, *, after: UUID | None = None, limit: int | None = None
-    ) -> list[LimitedShare]:
-        """Return what the tenant shares.
+    async def every(self, principal: Principal, asked: Asked = FIRST) -> Page[LimitedShare]:
+        """Return a page of what the tenant shares.
 
         Raises:
             PermissionDenied: the caller may not read it.
         """
         authorize(principal, Permission.SHARE_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            shares = await store.shares(session, after=after, limit=limit)
+            page = await store.shares_page(session, asked)
             limits = await quotas.of_shares(session)
-        return [LimitedShare(share, limits.get(share.share_id, Quota())) for share in shares]
+        return Page(tuple(LimitedShare(s, limits.get(s.share_id, Quota())) for s in page), page.following)
 
     async def one(self, principal: Principal, share_id: UUID) -> LimitedShare:
         """Return one share.

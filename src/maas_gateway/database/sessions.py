@@ -8,11 +8,12 @@ cannot reach another's rows. Stores turn rows into frozen values; rows do not le
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Table, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from maas_gateway.database.paging import Asked, Position
 from maas_gateway.errors import Conflict
 from maas_gateway.identifiers import TenantId
 
@@ -54,6 +55,22 @@ class Session:
         if for_update:
             statement = statement.with_for_update()
         return (await self._connection.execute(statement)).mappings().all()
+
+    async def page(
+        self, table: Table, *where: _Where, order_by: Sequence[ColumnElement[Any]], asked: Asked
+    ) -> tuple[Sequence[RowMapping], Position | None]:
+        """Return the matching rows of one page, and the position behind which the next begins, if there is one.
+
+        Args:
+            table: whose rows.
+            where: which of them.
+            order_by: columns that together are unique and that no change of a row changes.
+            asked: which page.
+        """
+        behind = [_behind(order_by, asked.after)] if asked.after else []
+        rows = await self.rows(table, *where, *behind, order_by=order_by, limit=asked.limit + 1)
+        page = rows[: asked.limit]
+        return page, tuple(page[-1][column] for column in order_by) if len(rows) > len(page) else None
 
     async def row(self, table: Table, *where: _Where, for_update: bool = False) -> RowMapping | None:
         """Return the first matching row, or None."""
@@ -155,6 +172,14 @@ class Session:
     def _upsert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         is_sqlite = self._connection.dialect.name == "sqlite"
         return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+
+
+def _behind(columns: Sequence[ColumnElement[Any]], position: Position) -> _Where:
+    """Return the condition that a row comes behind a position."""
+    (column, *others), (value, *rest) = columns, position
+    if not others:
+        return column > value
+    return or_(column > value, and_(column == value, _behind(others, tuple(rest))))
 
 
 class TenantSession(Session):

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping, or_
 
+from maas_gateway.database import paging
 from maas_gateway.database.engine import Database
+from maas_gateway.database.paging import Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.identifiers import SubjectId, TenantId
@@ -28,6 +30,11 @@ def _rule(row: RowMapping) -> QuotaRule:
         model=row["model"] or None,
         share=uuid.UUID(row["share"]) if row["share"] else None,
     )
+
+
+def _line(row: RowMapping) -> UseLine:
+    use = Use(row["requests"], row["rows"], row["compute_us"] / 1e6)
+    return UseLine(row["day"], SubjectId(row["subject_id"]), row["model"], use)
 
 
 async def add(session: TenantSession, rule: QuotaRule) -> None:
@@ -53,12 +60,10 @@ async def rule(session: TenantSession, rule_id: uuid.UUID) -> QuotaRule | None:
     return None if row is None else _rule(row)
 
 
-async def rules(session: TenantSession, *, after: str = "", limit: int | None = None) -> tuple[QuotaRule, ...]:
-    """Return the tenant's quotas, those of shares left out, in the order of their identifiers."""
-    where = [QUOTAS.c.share == ""]
-    if after:
-        where.append(QUOTAS.c.id > uuid.UUID(after))
-    return tuple(map(_rule, await session.rows(QUOTAS, *where, order_by=[QUOTAS.c.id], limit=limit)))
+async def rules_page(session: TenantSession, asked: paging.Asked) -> Page[QuotaRule]:
+    """Return a page of the tenant's quotas, those of shares left out, in the order of their identifiers."""
+    rows, following = await session.page(QUOTAS, QUOTAS.c.share == "", order_by=[QUOTAS.c.id], asked=asked)
+    return Page(tuple(map(_rule, rows)), following)
 
 
 async def tenants_own(session: TenantSession) -> QuotaRule | None:
@@ -163,27 +168,12 @@ async def add_usage(database: Database, day: date, used: Mapping[Asked, Use]) ->
             )
 
 
-async def usage(
-    session: TenantSession, since: date, until: date, *, after: tuple[date, uuid.UUID, str] | None, limit: int
-) -> list[UseLine]:
-    """Return what the tenant's principals used, by day, principal and model, behind `after`."""
-    where = [USAGE.c.day >= since, USAGE.c.day <= until]
-    columns = (USAGE.c.day, USAGE.c.subject_id, USAGE.c.model)
-    if after is not None:
-        day, subject, model = after
-        same_day = (USAGE.c.day == day) & (USAGE.c.subject_id > subject)
-        same_subject = (USAGE.c.day == day) & (USAGE.c.subject_id == subject) & (USAGE.c.model > model)
-        where.append(or_(USAGE.c.day > day, same_day, same_subject))
-    rows = await session.rows(USAGE, *where, order_by=columns, limit=limit)
-    return [
-        UseLine(
-            row["day"],
-            SubjectId(row["subject_id"]),
-            row["model"],
-            Use(row["requests"], row["rows"], row["compute_us"] / 1e6),
-        )
-        for row in rows
-    ]
+async def usage_page(session: TenantSession, since: date, until: date, asked: paging.Asked) -> Page[UseLine]:
+    """Return a page of what the tenant's principals used, by day, principal and model."""
+    order = [USAGE.c.day, USAGE.c.subject_id, USAGE.c.model]
+    within = (USAGE.c.day >= since, USAGE.c.day <= until)
+    rows, following = await session.page(USAGE, *within, order_by=order, asked=asked)
+    return Page(tuple(map(_line, rows)), following)
 
 
 async def shared_usage(database: Database, owner: TenantId, since: date, until: date) -> Sequence[Mapping[str, Any]]:

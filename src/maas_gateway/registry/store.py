@@ -6,12 +6,13 @@ rules have no topic: whoever decides by them reads them then.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, RowMapping
 
+from maas_gateway.database.paging import Asked, Page
 from maas_gateway.database.sessions import Session, TenantSession
 from maas_gateway.identifiers import ArtifactId, ModelId, TenantId, new_id
 from maas_gateway.keyring.statements import key_of
@@ -38,13 +39,20 @@ async def model(session: TenantSession, name: str, *, for_update: bool = False) 
     row = await session.row(MODELS, MODELS.c.name == name, for_update=for_update)
     if row is None:
         return None
-    (found,) = await _whole(session, [row], only=row["id"])
+    (found,) = await _whole(session, [row], only=[row["id"]])
     return found
 
 
 async def models(session: Session) -> tuple[Model, ...]:
     """Return all models that the session sees, whole, by name."""
     return await _whole(session, await session.rows(MODELS, order_by=[MODELS.c.name]))
+
+
+async def models_page(session: TenantSession, asked: Asked, *, among: Collection[str] | None = None) -> Page[Model]:
+    """Return a page of the tenant's models, whole, by name, perhaps only of those with certain names."""
+    where = [] if among is None else [MODELS.c.name.in_(among)]
+    rows, following = await session.page(MODELS, *where, order_by=[MODELS.c.name], asked=asked)
+    return Page(await _whole(session, rows, only=[row["id"] for row in rows]), following)
 
 
 async def ensure_model(session: TenantSession, name: str, now: datetime) -> Model:
@@ -234,9 +242,11 @@ async def drop_publishing(session: TenantSession) -> None:
         await session.delete(table)
 
 
-async def _whole(session: Session, rows: Sequence[RowMapping], *, only: uuid.UUID | None = None) -> tuple[Model, ...]:
+async def _whole(
+    session: Session, rows: Sequence[RowMapping], *, only: Collection[uuid.UUID] | None = None
+) -> tuple[Model, ...]:
     def of(column: ColumnElement[uuid.UUID]) -> list[ColumnElement[bool]]:
-        return [] if only is None else [column == only]
+        return [] if only is None else [column.in_(only)]
 
     owners = {row["id"]: (row["name"], TenantId(row["tenant_id"])) for row in rows}
     artifacts: dict[tuple[uuid.UUID, int], list[Artifact]] = defaultdict(list)

@@ -4,6 +4,7 @@ from typing import Final
 
 from sqlalchemy import RowMapping
 
+from maas_gateway.database.paging import Asked, Page
 from maas_gateway.database.sessions import UnscopedSession
 from maas_gateway.errors import TenantNotFound
 from maas_gateway.identifiers import TenantId
@@ -44,6 +45,13 @@ async def by_slug(session: UnscopedSession, slug: str) -> Tenant | None:
 async def every(session: UnscopedSession) -> tuple[Tenant, ...]:
     """Return all tenants by slug."""
     return tuple(_tenant(row) for row in await session.rows(TENANTS, order_by=[TENANTS.c.slug]))
+
+
+async def page(session: UnscopedSession, asked: Asked, *, only: TenantId | None = None) -> Page[Tenant]:
+    """Return a page of the tenants by slug, perhaps of one only."""
+    where = [] if only is None else [TENANTS.c.id == only]
+    rows, following = await session.page(TENANTS, *where, order_by=[TENANTS.c.slug], asked=asked)
+    return Page(tuple(map(_tenant, rows)), following)
 
 
 async def set_state(session: UnscopedSession, slug: str, state: TenantState) -> None:

@@ -6,12 +6,15 @@ Source: OpenAPI Specification 3.1, "Operation Object", "Path Item Object", "Resp
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from maas_gateway.errors import GatewayError
+from maas_gateway.permissions import Permission
 from maas_gateway.web.problems import UNEXPECTED, problem, status_of
 
 PROBLEM_JSON: Final = "application/problem+json"
+PERMISSION: Final = "x-permission"
+"""The member of an Operation Object that says what its caller needs; without one, a route is taken for protected."""
 REQUEST_ID: Final = "f300b672c2de7810"
 """The request id of every example."""
 DEMO_MODEL: Final = "breast-cancer"
@@ -56,6 +59,20 @@ _REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
 PREDICTION_ERRORS: Final = (400, 401, 403, 404, 413, 500, 501, 503, 504)
 
 Schema = Mapping[str, object]
+Need = Permission | Literal["any", "public"]
+"""A permission; "any" for whoever is authenticated, who sees or changes only what is its own; "public" for anybody."""
+
+
+def needs(need: Need, described: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the part of an Operation Object that says what a caller needs, with what else is said of it.
+
+    The planes enforce it, not this; that both say the same is tested, route by route.
+
+    Args:
+        need: what the caller needs.
+        described: other members of the Operation Object.
+    """
+    return {PERMISSION: str(need), **(described or {})}
 
 
 def problem_answers(*answers: tuple[str, GatewayError]) -> dict[int | str, dict[str, Any]]:
@@ -101,6 +118,7 @@ class DoorDescription:
         answer: Schema,
         *,
         description: str,
+        need: Need,
         errors: Sequence[int],
         body: Schema | None = None,
         demo_body: Schema | None = None,
@@ -112,6 +130,7 @@ class DoorDescription:
             summary: a few words.
             answer: the schema of what status 200 carries, with its examples.
             description: what it does, for the client.
+            need: what the caller needs.
             errors: the statuses of refusals.
             body: the schema of what it takes, with its examples.
             demo_body: a body that the demo's model takes.
@@ -126,6 +145,7 @@ class DoorDescription:
             "operationId": re.sub(r"\W+", "_", f"{self.tag} {summary}").lower(),
             "parameters": [_parameter(name) for name in _PARAMETER.findall(path)],
             "responses": answers,
+            **needs(need),
         }
         if body is not None:
             operation["requestBody"] = {"required": True, "content": _json(body, demo_body)}

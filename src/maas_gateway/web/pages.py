@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse, Response
 
 from maas_gateway.errors import GatewayError, NotFound
-from maas_gateway.web.description import problem_answers
+from maas_gateway.web.description import PERMISSION, needs, problem_answers
 from maas_gateway.web.problems import UNEXPECTED
 
 _TAG: Final = "Gateway"
@@ -56,7 +56,7 @@ _BEARER: Final[Mapping[str, Any]] = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `maas_…`."},
 }
 _EITHER: Final[list[dict[str, list[str]]]] = [{"oauth": []}, {"bearer": []}, {"apiKey": []}]
-_PUBLIC: Final = ("/oauth/token", "/.well-known/", "/v2/health/", "/problems/", "/docs", "/openapi.json")
+_PUBLIC: Final = needs("public")
 _TAGS: Final[Mapping[str, str]] = {
     "TensorFlow Serving": "Predictions, as TensorFlow Serving's RESTful API answers them.",
     "Open Inference Protocol": "Predictions, as the Open Inference Protocol (KServe, Triton) answers them.",
@@ -89,6 +89,7 @@ _DOCUMENT: Final[Mapping[str, Any]] = {
             },
             **{str(status): answer for status, answer in _FAULT.items()},
         },
+        **_PUBLIC,
     }
 }
 _PROBLEM: Final[Mapping[str, Any]] = {
@@ -106,19 +107,21 @@ _PROBLEM: Final[Mapping[str, Any]] = {
 }
 
 
-@router.get("/", responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}})
+@router.get(
+    "/", openapi_extra=_PUBLIC, responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}}
+)
 async def alive() -> dict[str, str]:
     """Tell that the gateway runs."""
     return {"status": "alive"}
 
 
-@router.get("/docs", response_class=HTMLResponse)
+@router.get("/docs", response_class=HTMLResponse, openapi_extra=_PUBLIC)
 async def docs() -> HTMLResponse:
     """Show the documentation page."""
     return HTMLResponse(_PAGE)
 
 
-@router.get("/docs/{asset}", response_class=Response, responses=_MISSING)
+@router.get("/docs/{asset}", response_class=Response, responses=_MISSING, openapi_extra=_PUBLIC)
 async def asset(asset: Annotated[str, Path(description="The file's name.")]) -> Response:
     """Serve a part of the documentation page."""
     if asset not in _ASSETS:
@@ -129,6 +132,7 @@ async def asset(asset: Annotated[str, Path(description="The file's name.")]) -> 
 
 @router.get(
     "/problems/{slug}",
+    openapi_extra=_PUBLIC,
     responses={200: {"content": {"application/json": {"example": _EXPLAINED}}}, **_MISSING},
 )
 async def explain(slug: Annotated[str, Path(description="The last part of a problem's `type`.")]) -> dict[str, str]:
@@ -149,11 +153,11 @@ def completed(document: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, A
     schemas["Problem"] = dict(_PROBLEM)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for path, operations in document["paths"].items():
+    for operations in document["paths"].values():
         for operation in operations.values():
             if _is_frameworks_422(operation):
                 del operation["responses"]["422"]
-            operation["security"] = [] if path == "/" or path.startswith(_PUBLIC) else _EITHER
+            operation["security"] = [] if operation.get(PERMISSION) == "public" else _EITHER
     return document
 
 

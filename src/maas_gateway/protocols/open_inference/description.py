@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from maas_gateway.permissions import Permission
 from maas_gateway.protocols.open_inference import schemas
 from maas_gateway.web.description import (
     DEMO_MODEL,
@@ -41,6 +42,7 @@ def _of_gateway() -> dict[str, Any]:
                 "Whether the gateway lives",
                 schemas.LIVE_RESPONSE,
                 description="Tells that the process answers. Needs no credential.",
+                need="public",
                 errors=(405, 500),
             )
         },
@@ -50,6 +52,7 @@ def _of_gateway() -> dict[str, Any]:
                 "Whether the gateway is ready",
                 schemas.READY_RESPONSE,
                 description="Tells that the gateway takes requests; says nothing about any model. Needs no credential.",
+                need="public",
                 errors=(405, 500),
             )
         },
@@ -59,6 +62,7 @@ def _of_gateway() -> dict[str, Any]:
                 "The server's metadata",
                 schemas.SERVER_METADATA_RESPONSE,
                 description="The server's name, version and extensions of the protocol.",
+                need="any",
                 errors=(401, 405, 500),
             )
         },
@@ -75,6 +79,7 @@ def _of_models() -> dict[str, Any]:
                 f"Infer{which}",
                 schemas.INFER_RESPONSE,
                 description=f"Run the model on the tensors of the body. {who}",
+                need=Permission.MODEL_PREDICT,
                 errors=PREDICTION_ERRORS,
                 body=schemas.INFER_REQUEST,
                 demo_body=_DEMO,
@@ -86,6 +91,7 @@ def _of_models() -> dict[str, Any]:
                 f"Metadata{which}",
                 schemas.MODEL_METADATA_RESPONSE,
                 description=f"The model's serving versions, inputs and outputs. {who}",
+                need=Permission.MODEL_READ,
                 errors=(401, 404, 405, 500, 504),
             )
         }
@@ -95,6 +101,7 @@ def _of_models() -> dict[str, Any]:
                 f"Readiness{which}",
                 schemas.MODEL_READY_RESPONSE,
                 description=f"Whether the model is in memory; 503 says that it is not. {who}",
+                need=Permission.MODEL_READ,
                 errors=(401, 404, 405, 500, 503, 504),
             )
         }

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from maas_gateway.permissions import Permission
 from maas_gateway.protocols.tf_serving import schemas
 from maas_gateway.web.description import (
     DEMO_MODEL,
@@ -41,6 +42,7 @@ def _paths() -> dict[str, Any]:
                 f"Predict{which}",
                 schemas.PREDICT_RESPONSE,
                 description=f"Run the model on rows (`instances`) or columns (`inputs`). {who}",
+                need=Permission.MODEL_PREDICT,
                 errors=PREDICTION_ERRORS,
                 body=schemas.PREDICT_REQUEST,
                 demo_body=_DEMO,
@@ -52,6 +54,7 @@ def _paths() -> dict[str, Any]:
                 f"Status{which}",
                 schemas.STATUS_RESPONSE,
                 description="The states of the versions that serve or served, the newest first.",
+                need=Permission.MODEL_READ,
                 errors=(400, 401, 404, 500, 504),
             )
         }
@@ -61,6 +64,7 @@ def _paths() -> dict[str, Any]:
                 f"Signature{which}",
                 schemas.METADATA_RESPONSE,
                 description=f"Inputs and outputs as a SignatureDef. {who}",
+                need=Permission.MODEL_READ,
                 errors=(400, 401, 404, 500, 504),
             )
         }
@@ -70,6 +74,7 @@ def _paths() -> dict[str, Any]:
             "Your models",
             schemas.MODELS_RESPONSE,
             description="The names of the models that you may read and that serve.",
+            need="any",
             errors=(400, 401, 500),
         )
     }
