@@ -128,8 +128,8 @@ ENGINES = [SQLITE, pytest.param("postgres", marks=pytest.mark.postgres)]
 FROM_ONE_TO_THE_OTHER = [
     (SQLITE, SQLITE),
     pytest.param((SQLITE, "postgres"), marks=pytest.mark.postgres),
-    pytest.param(("postgres", SQLITE), marks=pytest.mark.postgres),
-    pytest.param(("postgres", "postgres"), marks=pytest.mark.postgres),
+    pytest.param(("postgres", SQLITE), marks=[pytest.mark.postgres, pytest.mark.slow]),
+    pytest.param(("postgres", "postgres"), marks=[pytest.mark.postgres, pytest.mark.slow]),
 ]
 
 

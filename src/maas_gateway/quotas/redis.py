@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from maas_gateway.clock import Clock
+from maas_gateway.errors import Misconfigured
 from maas_gateway.quotas.buckets import Buckets, Cost, Shortage
 from maas_gateway.quotas.limits import Measure
 
@@ -83,8 +84,10 @@ class RedisBuckets:
     """
 
     def __init__(self, url: str, own: Buckets, clock: Clock, *, deadline_s: float = DEADLINE_S) -> None:
-        from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415  an extra that only this form needs
-
+        try:
+            from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415  of the extra "redis"
+        except ImportError as cause:
+            raise Misconfigured("quotas.url needs a client; run: pip install 'maas-gateway[redis]'") from cause
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_MAX_CONNECTIONS,
