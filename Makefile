@@ -9,6 +9,8 @@ PORT ?= 8080
 WORKERS ?= 1
 # Half of the cores for tests leaves room for the children that they start.
 TEST_WORKERS ?= 2
+# One worker runs a file, so that what its tests share is made once; long files come first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 # `make check test` runs every test once: what check has run, test leaves out.
 AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
@@ -39,13 +41,13 @@ contracts: $(VENV)/.development
 	@tail -n 2 $(VENV)/contracts.txt
 
 unit: $(VENV)/.development # on SQLite, the quick ones; `make test` runs all, on PostgreSQL and with other services too
-	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not browser and not postgres and not services and not thorough"
+	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) $(BY_FILE) -m "not slow and not browser and not postgres and not services and not thorough"
 
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh
 	@sh tests/install_softhsm.sh
 	@sh tests/install_oidc_provider.sh
-	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not slow" $(AFTER_CHECK)
+	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m "not slow" $(AFTER_CHECK)
 
 test-slow: $(VENV)/.development ## What takes longer.
 	@$(BIN)/python -m pytest -q -m slow

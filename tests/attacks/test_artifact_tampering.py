@@ -333,7 +333,6 @@ def seen(shared_folder: Path, demo: DemoModel) -> Seen:
     return Seen(**found)
 
 
-@pytest.mark.xdist_group("tampering")  # one worker looks, so that no other waits for it
 @pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=case.sentence) for case in CASES],
@@ -354,12 +353,10 @@ def test_a_version_is_refused_with_an_alarm_when(seen: Seen, case: Case) -> None
     assert outcome.second == (200 if case.has_second else None)
 
 
-@pytest.mark.xdist_group("tampering")
 def test_what_nobody_has_touched_is_served_on_and_so_is_what_may_change(seen: Seen) -> None:
     assert seen.untouched == dict.fromkeys(seen.untouched, 200)
 
 
-@pytest.mark.xdist_group("tampering")
 def test_neither_answers_nor_log_nor_files_give_anything_away(seen: Seen) -> None:
     search = Search({"plain": [bytes.fromhex(piece) for piece in seen.plain]})
     assert search.in_bytes(seen.log.encode()) == set()

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event
 
-from builders.gateways import World, bearer, running_gateway
+from builders.gateways import POSTGRES_SLOWLY, World, bearer, running_gateway
 from builders.models import DemoModel
 from builders.routes import EXAMPLES, NOBODYS, OIDC, US, Operation, Things, protected_operations
 from builders.tokens import Forge, forge
@@ -142,6 +142,7 @@ class Callers:
             self.faults.append(f"{operation} as {who}: {dict(answer.headers)} {answer.text[:200]}")
 
 
+@POSTGRES_SLOWLY
 async def test_every_route_asks_each_kind_of_caller_for_what_it_declares(
     tmp_path: Path, database_url: str, demo: DemoModel
 ) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.auth.client_secrets import new_client_id, new_secret
@@ -32,6 +33,12 @@ ADDRESS = "http://127.0.0.1:8080"
 
 CHEAP_PASSWORDS: Mapping[str, int] = {"memory_kib": 8_192, "passes": 1}
 SQLITE = "sqlite"
+POSTGRES_SLOWLY = pytest.mark.parametrize(
+    "database_url",
+    [SQLITE, pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])],
+    indirect=True,
+)
+"""For what takes long: on SQLite in `make test`, on PostgreSQL in `make test-slow`."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_the_record_of_the_first_start_is_private_and_whole(demo_dir: Path) -> N
 def test_a_first_start_that_was_killed_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "var"
     command = [PROGRAM, "demo", "--data-dir", str(folder), "--port", "0"]
-    for after_s in (0.6, 1.5, 4.0):
+    for after_s in (0.6, 4.0):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
         )
@@ -119,28 +119,6 @@ def test_two_workers_fail_no_request_while_every_key_is_rotated(demo_dir: Path) 
             asker.join()
         assert set(answered) == {200}
         assert len(answered) > 100
-
-
-def test_a_change_in_one_worker_is_in_force_in_the_others_within_a_second(demo_dir: Path) -> None:
-    accounts, body = _accounts(demo_dir), _body(demo_dir)
-    with serving(demo_dir, "--workers", "2") as served:
-        owner = served.headers(accounts["owner"])
-        listed = httpx.get(f"{served.url}/admin/v1/service-accounts", headers=owner, timeout=30).json()["accounts"]
-        subject = next(account["id"] for account in listed if account["name"] == "invoker")
-        invoker = served.headers(accounts["invoker"])
-
-        def statuses() -> set[int]:
-            path = f"{served.url}/v1/models/breast-cancer:predict"
-            return {httpx.post(path, json=body, headers=invoker, timeout=30).status_code for _ in range(12)}
-
-        account = f"{served.url}/admin/v1/service-accounts/{subject}"
-        assert statuses() == {200}
-        assert httpx.patch(account, json={"enabled": False}, headers=owner, timeout=30).status_code == 204
-        time.sleep(1)
-        assert statuses() == {401}
-        assert httpx.patch(account, json={"enabled": True}, headers=owner, timeout=30).status_code == 204
-        time.sleep(1)
-        assert statuses() == {200}
 
 
 def test_whoever_may_no_longer_is_refused_by_every_worker_within_a_second(demo_dir: Path) -> None:

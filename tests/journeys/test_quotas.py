@@ -150,6 +150,18 @@ async def test_a_tenant_is_limited_by_the_platform_and_can_read_it(tmp_path: Pat
         assert await _statuses(world, invoker, [_rows(demo)] * 3) == [200] * 3
 
 
+async def test_the_quota_of_an_account_goes_with_it(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world:
+        owner = await world.headers(await world.tenant("acme"))
+        for account in (await world.user("acme", "bob"), await world.service("acme")):
+            body = {"subject": account.subject, "quota": {"concurrent": 1}}
+            assert (await world.http.post("/admin/v1/quotas", json=body, headers=owner)).status_code == 201
+            kind = "service-accounts" if account.is_service else "users"
+            gone = await world.http.delete(f"/admin/v1/{kind}/{account.subject}", headers=owner)
+            assert gone.status_code == 204
+            assert not (await world.http.get("/admin/v1/quotas", headers=owner)).json()["quotas"]
+
+
 async def test_a_change_of_a_quota_holds_in_every_process_within_a_second(tmp_path: Path, demo: DemoModel) -> None:
     async with running_gateway(tmp_path) as world, joined_gateway(world) as other:
         invoker, headers = await _limited(world, demo, {"requests": {"amount": 0}})

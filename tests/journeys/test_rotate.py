@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builders.clocks import ShiftedClock
-from builders.gateways import Account, World, joined_gateway, running_gateway
+from builders.gateways import POSTGRES_SLOWLY, Account, World, joined_gateway, running_gateway
 from builders.models import DemoModel, published_model
 from maas_gateway.controlplane.operate import Report
 from maas_gateway.controlplane.schedule import Schedule
@@ -50,6 +50,7 @@ async def _ended(world: World, account: Account, operation: Any) -> Any:
     return operation
 
 
+@POSTGRES_SLOWLY
 async def test_rotating_every_purpose_under_load_fails_no_request_and_touches_no_blob(
     tmp_path: Path, database_url: str, demo: DemoModel
 ) -> None:
@@ -182,6 +183,7 @@ async def test_every_rotation_leaves_its_records(tmp_path: Path) -> None:
         ]
 
 
+@POSTGRES_SLOWLY
 async def test_resealing_gives_every_artifact_a_new_key_and_a_new_blob_and_fails_no_request(
     tmp_path: Path, database_url: str, demo: DemoModel
 ) -> None:

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from builders.gateways import World, joined_gateway, running_gateway
 from builders.models import DemoModel, published_model
+from maas_gateway.quotas import store as quotas
+from maas_gateway.quotas.quota import Quota
 
 pytestmark = pytest.mark.anyio
 
@@ -172,13 +176,20 @@ async def test_shares_go_with_their_model_and_with_either_tenant(tmp_path: Path,
         erased = await world.http.post("/admin/v1/tenants/beta:erase", headers=await world.headers(world.operator))
         assert erased.status_code in {200, 202}, erased.text
         assert not (await world.http.get("/admin/v1/shares", headers=owner)).json()["shares"]
+        assert await _quotas_of_shares(world) == {}
         gamma = await world.tenant("gamma")
         body = {"model": "bc", "consumer": str(await world.tenant_id("gamma"))}
         assert (await world.http.post("/admin/v1/shares", json=body, headers=owner)).status_code == 201
         assert (await world.http.post("/admin/v1/models/bc:erase", headers=owner)).status_code in {200, 202}
         assert not (await world.http.get("/admin/v1/shares", headers=owner)).json()["shares"]
+        assert await _quotas_of_shares(world) == {}
         answer = await world.http.post(V1, json=_rows(demo), headers=await world.headers(gamma))
         assert answer.status_code == 404
+
+
+async def _quotas_of_shares(world: World) -> Mapping[UUID, Quota]:
+    async with world.gateway.shares._acting.database.read(await world.tenant_id("acme")) as session:
+        return await quotas.of_shares(session)
 
 
 async def test_a_wrong_share_is_refused_by_the_name_of_its_field(tmp_path: Path, demo: DemoModel) -> None:

@@ -294,8 +294,8 @@ async def shares_page(session: TenantSession, asked: Asked) -> Page[Share]:
 
 
 async def shared_with(session: Session, consumer: TenantId, owner: TenantId | None = None) -> tuple[Share, ...]:
-    """Return the shares that a tenant may use, perhaps of one owner only, among those that the session sees."""
-    where = [SHARES.c.consumer_id == consumer, SHARES.c.is_enabled]
+    """Return the shares with a tenant, perhaps of one owner only, among those that the session sees."""
+    where = [SHARES.c.consumer_id == consumer]
     if owner is not None:
         where.append(SHARES.c.tenant_id == owner)
     rows = await session.rows(SHARES, *where, order_by=[SHARES.c.tenant_id, SHARES.c.model])
@@ -314,15 +314,12 @@ async def drop_share(session: TenantSession, share_id: uuid.UUID) -> None:
     await session.bump(TOPIC)
 
 
-async def drop_shares_of(session: TenantSession, model: str) -> None:
-    """Delete every share of a model of the tenant."""
+async def drop_shares_of(session: TenantSession, model: str) -> frozenset[uuid.UUID]:
+    """Delete every share of a model of the tenant; return their identifiers."""
+    gone = await session.rows(SHARES, SHARES.c.model == model)
     await session.delete(SHARES, SHARES.c.model == model)
     await session.bump(TOPIC)
-
-
-async def drop_shares_with(session: UnscopedSession, consumer: TenantId) -> None:
-    """Delete every share with a tenant that is being erased."""
-    await session.delete(SHARES, SHARES.c.consumer_id == consumer)
+    return frozenset(row["id"] for row in gone)
 
 
 async def add_api_key(session: TenantSession, key: APIKey) -> None:

@@ -1,7 +1,7 @@
 """Routes of quotas and usage, in the caller's own tenant."""
 
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,7 +20,6 @@ from maas_gateway.admin.quota_schemas import (
     UsageAnswer,
     UsageLine,
 )
-from maas_gateway.errors import InvalidRequest
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
@@ -30,8 +29,6 @@ router: Final = APIRouter(prefix="/admin/v1", tags=["Quotas and usage"], respons
 QuotaId = Annotated[uuid.UUID, Path(description="The quota's id.")]
 Since = Annotated[date | None, Query(alias="from", description="The first day (UTC); none means 30 days before `to`.")]
 Until = Annotated[date | None, Query(alias="to", description="The last day (UTC); none means today.")]
-
-_DAYS: Final = timedelta(days=30)
 
 
 @router.get("/quotas", openapi_extra=needs(Permission.POLICY_READ))
@@ -100,7 +97,7 @@ async def list_usage(
 
     What was answered within the last second or so may be missing still.
     """
-    page = await gateway.quotas.usage(caller, *_days(since, until), asked)
+    page = await gateway.quotas.usage(caller, since, until, asked)
     return UsageAnswer(usage=[UsageLine.of(line) for line in page], next_cursor=next_cursor(page))
 
 
@@ -109,7 +106,6 @@ async def list_shared_usage(
     gateway: Gate, caller: Caller, since: Since = None, until: Until = None
 ) -> SharedUsageAnswer:
     """Tell what other tenants used of your models through shares, by day, tenant and model."""
-    first, last = _days(since, until)
     lines = [
         SharedUsageLine(
             day=line["day"],
@@ -119,14 +115,6 @@ async def list_shared_usage(
             rows=line["rows"],
             compute_ms=round(int(line["compute_us"]) / 1e3, 3),
         )
-        for line in await gateway.quotas.shared_usage(caller, first, last)
+        for line in await gateway.quotas.shared_usage(caller, since, until)
     ]
     return SharedUsageAnswer(usage=lines)
-
-
-def _days(since: date | None, until: date | None) -> tuple[date, date]:
-    last = until or datetime.now(UTC).date()  # noqa: TID251  only what is asked for where nothing was said
-    first = since or last - min(_DAYS, last - date.min)
-    if first > last:
-        raise InvalidRequest("from: it is after to")
-    return first, last

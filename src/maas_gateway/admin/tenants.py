@@ -57,11 +57,11 @@ async def get_tenant(gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     "/{slug}",
     openapi_extra=needs(Permission.TENANT_WRITE, body_schema(TenantChange, {"quota": {"concurrent": 64, "weight": 2}})),
 )
-async def change_tenant(request: Request, gateway: Gate, caller: Caller, slug: Slug) -> QuotaBody:
+async def change_tenant(request: Request, gateway: Gate, caller: Caller, slug: Slug) -> TenantAnswer:
     """Write how much a tenant as a whole may ask for, and its weight among others; what is left out is not limited."""
     change = await read_body(request, TenantChange)
     await gateway.quotas.limit_tenant(caller, slug, change.quota.quota())
-    return change.quota
+    return TenantAnswer.of(await gateway.onboard.tenant(caller, slug))
 
 
 @router.get("/{slug}/quota", openapi_extra=needs(Permission.TENANT_READ))

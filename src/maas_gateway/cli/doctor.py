@@ -97,6 +97,11 @@ def _advice(settings: Settings) -> list[str]:
         notes.append(
             "the root key lies in the data directory: whoever copies that whole directory can open every model"
         )
+    if settings.environment == "production" and not settings.http.trusted_proxies:
+        notes.append(
+            "http.trusted_proxies is empty: if a proxy stands before this gateway, every client has the proxy's address,"
+            " and sign-ins that fail make all of them wait"
+        )
     if settings.http.workers > 1 and settings.quotas.url is None:
         notes.append(
             f"each of the {settings.http.workers} workers has its own part of every rate limit and knows nothing of"

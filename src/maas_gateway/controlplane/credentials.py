@@ -24,6 +24,7 @@ from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.policy.roles import OWNER, ROLES, may_be_bound
 from maas_gateway.principal import Principal
+from maas_gateway.quotas import store as quotas
 
 
 class Credentials:
@@ -74,6 +75,7 @@ class Credentials:
             await _keep_an_owner(session, subject)
             await store.drop_account(session, subject)
             await auth.drop_account(session, subject)
+            await quotas.drop_of_subject(session, subject)
             await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
         self._acting.announce(store.TOPIC)
 
@@ -156,6 +158,7 @@ class Credentials:
             if account is None:
                 raise absent
             await store.drop_account(session, subject)
+            await quotas.drop_of_subject(session, subject)
             thing = f"service account {subject}"
             await self._acting.record(session, principal, "service-account.removed", thing, name=account.name)
         self._acting.announce(store.TOPIC)

@@ -172,7 +172,8 @@ class Erase:
             models = _erased(await registry.models(session), model_id)
             for model in models:
                 await registry.drop_model(session, model)
-                await accounts.drop_shares_of(session, model.name)
+                for share_id in await accounts.drop_shares_of(session, model.name):
+                    await quotas.drop_of_share(session, share_id)
             if model_id is None:
                 await registry.drop_publishing(session)
                 await accounts.drop_every(session)
@@ -180,7 +181,10 @@ class Erase:
                 await quotas.drop_every(session)
         if model_id is None:
             async with write_all(self._acting.database) as everywhere:
-                await accounts.drop_shares_with(everywhere, owner)
+                for share in await accounts.shared_with(everywhere, owner):
+                    within = everywhere.within(share.owner)
+                    await accounts.drop_share(within, share.share_id)
+                    await quotas.drop_of_share(within, share.share_id)
         self._acting.announce(registry.TOPIC)
         self._acting.announce(accounts.TOPIC)
         self._acting.announce(quotas.TOPIC)

@@ -5,8 +5,8 @@ platform's to write and the tenant's to read; a lifetime budget is for a model, 
 """
 
 from collections.abc import Mapping
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from maas_gateway.accounts import store as accounts
@@ -24,6 +24,8 @@ from maas_gateway.quotas.quota import Quota, QuotaRule
 from maas_gateway.quotas.usage import UseLine
 from maas_gateway.tenants import store as tenants
 from maas_gateway.tenants.tenant import Tenant
+
+_DAYS: Final = timedelta(days=30)
 
 
 class ManageQuotas:
@@ -146,24 +148,33 @@ class ManageQuotas:
             await self._acting.record(session.within(PLATFORM), principal, "tenant.limited", f"tenant {slug}", **said)
         self._acting.announce(store.TOPIC)
 
-    async def usage(self, principal: Principal, since: date, until: date, asked: Asked = FIRST) -> Page[UseLine]:
+    async def usage(
+        self, principal: Principal, since: date | None, until: date | None, asked: Asked = FIRST
+    ) -> Page[UseLine]:
         """Return a page of what the tenant's principals used on some days, both included.
 
+        Args:
+            principal: who asks.
+            since: the first day; None means 30 days before the last.
+            until: the last day; None means today.
+            asked: which page.
+
         Raises:
             PermissionDenied: the caller may not read it.
+            InvalidRequest: the first day comes after the last.
         """
         authorize(principal, Permission.USAGE_READ)
+        days = self._days(since, until)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.usage_page(session, since, until, asked)
+            return await store.usage_page(session, *days, asked)
 
-    async def shared_usage(self, principal: Principal, since: date, until: date) -> list[Mapping[str, Any]]:
-        """Return what other tenants used of this one's models through shares, by day, tenant and model.
-
-        Raises:
-            PermissionDenied: the caller may not read it.
-        """
+    async def shared_usage(
+        self, principal: Principal, since: date | None, until: date | None
+    ) -> list[Mapping[str, Any]]:
+        """Return what other tenants used of this one's models through shares, by day, tenant and model. See `usage`."""
         authorize(principal, Permission.USAGE_READ)
-        return list(await store.shared_usage(self._acting.database, principal.tenant, since, until))
+        days = self._days(since, until)
+        return list(await store.shared_usage(self._acting.database, principal.tenant, *days))
 
     async def spent(self, principal: Principal) -> Mapping[tuple[UUID, str], int]:
         """Return how many rows of lifetime budgets are spent or reserved, by principal or share, and model.
@@ -174,6 +185,13 @@ class ManageQuotas:
         authorize(principal, Permission.USAGE_READ)
         async with self._acting.database.read(principal.tenant) as session:
             return await store.spent(session)
+
+    def _days(self, since: date | None, until: date | None) -> tuple[date, date]:
+        last = until or self._acting.clock.now().date()
+        first = since or last - min(_DAYS, last - date.min)
+        if first > last:
+            raise InvalidRequest("from: it is after to")
+        return first, last
 
     async def _record(self, session: TenantSession, principal: Principal, kind: str, rule: QuotaRule) -> None:
         about = {"subject": None if rule.subject is None else str(rule.subject), "model": rule.model}

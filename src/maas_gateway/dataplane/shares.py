@@ -56,11 +56,15 @@ class Shares:
             if owner is None or owner.state is not TenantState.ACTIVE:
                 return None
             shared = await store.shared_with(session, consumer, owner.tenant_id)
-        return next((share for share in shared if share.model == model), None)
+        return next((share for share in shared if share.model == model and share.is_enabled), None)
 
     async def _ask_every(self, consumer: TenantId) -> dict[str, Share]:
         async with read_all(self._database) as session:
             shared = await store.shared_with(session, consumer)
             owners = {share.owner: await tenants.by_id(session, share.owner) for share in shared}
         active = {key: owner.slug for key, owner in owners.items() if owner and owner.state is TenantState.ACTIVE}
-        return {f"{active[share.owner]}{DOT}{share.model}": share for share in shared if share.owner in active}
+        return {
+            f"{active[share.owner]}{DOT}{share.model}": share
+            for share in shared
+            if share.is_enabled and share.owner in active
+        }

@@ -47,7 +47,8 @@ class Limiter:
         Raises:
             QuotaExceeded: some limit has no request, byte or place left.
         """
-        admission = Admission(limits, secrets.token_hex(8), n_bytes)
+        place = secrets.token_hex(8) if limits.has_places else ""
+        admission = Admission(limits, place, n_bytes)
         await self._take([*_costs(limits.on_arrival, n_rows=0, n_bytes=n_bytes)], admission.place)
         return admission
 
@@ -83,8 +84,9 @@ class Limiter:
 
     async def leave(self, admission: Admission) -> None:
         """Give a request's places back."""
-        places = [Cost(limit, 1) for limit in admission.limits.on_arrival if limit.measure is Measure.CONCURRENT]
-        await self._give_back(places, admission.place)
+        if admission.limits.has_places:
+            places = [Cost(limit, 1) for limit in admission.limits.on_arrival if limit.measure is Measure.CONCURRENT]
+            await self._give_back(places, admission.place)
 
     async def _take(self, costs: list[Cost], place: str) -> None:
         for cost in costs:

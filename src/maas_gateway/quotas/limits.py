@@ -70,11 +70,13 @@ class Limits:
         on_arrival: counted before the body is read: requests, bytes as declared, and places.
         on_rows: counted when the rows are known: rows, and bytes that were not declared.
         budgets: counted with the rows.
+        has_places: whether something of `on_arrival` is given back when a request leaves.
     """
 
     on_arrival: tuple[Limit, ...]
     on_rows: tuple[Limit, ...]
     budgets: tuple[Budget, ...]
+    has_places: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ def limits_of(rules: Iterable[QuotaRule], asked: Asked) -> Limits | None:
         on_arrival=tuple(limit for limit in limits if limit.measure is not Measure.ROWS),
         on_rows=tuple(limit for limit in limits if limit.measure in late),
         budgets=tuple(budgets.values()),
+        has_places=any(limit.measure is Measure.CONCURRENT for limit in limits),
     )
 
 

@@ -102,6 +102,7 @@ class RedisBuckets:
         self._give_back = self._client.register_script(_GIVE_BACK)
         self._own = own
         self._clock = clock
+        self._own_places: set[str] = set()  # taken while the server was away, to be given back here
         self._away_until_s = 0.0
         self._is_away = False
         self._log = structlog.get_logger()
@@ -110,7 +111,10 @@ class RedisBuckets:
         """Take every cost, or none."""
         answer = await self._call(self._take, costs, place)
         if answer is None:
-            return await self._own.take(costs, place=place)
+            shortage = await self._own.take(costs, place=place)
+            if shortage is None and any(cost.limit.measure is Measure.CONCURRENT for cost in costs):
+                self._own_places.add(place)
+            return shortage
         worst, wait, left = answer
         if not worst:
             return None
@@ -120,7 +124,9 @@ class RedisBuckets:
 
     async def give_back(self, costs: Sequence[Cost], *, place: str) -> None:
         """Put back what was taken and not used; what the server cannot be told comes back by itself."""
-        if await self._call(self._give_back, costs, place) is None:
+        is_own = place in self._own_places
+        self._own_places.discard(place)
+        if is_own or await self._call(self._give_back, costs, place) is None:
             await self._own.give_back(costs, place=place)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import convert_keras
 from maas_gateway.training.seed import EpochDone, TrainedSeed, _read, train_seed
 
-pytestmark = [pytest.mark.xdist_group("training"), pytest.mark.thorough]  # one worker trains
+pytestmark = pytest.mark.thorough
 
 Trained = tuple[TrainedSeed, list[EpochDone]]
 
