@@ -19,6 +19,9 @@ import structlog
 from builders.gateways import SQLITE
 from builders.logs import Lines
 from builders.models import DemoModel, demo_model
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
+from maas_gateway.database.migrations import migrate
 from services import PostgresServer, ValkeyServer
 
 OF_TEST_ONLY = ("browser", "postgres", "services", "thorough")
@@ -74,6 +77,22 @@ def valkey() -> Iterator[ValkeyServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def schema(postgres: PostgresServer) -> str:
+    """A database of this version's schema without a row, to be copied; its key store `<name>_keys` is there too."""
+    name = "maas_schema"
+    postgres.create(name, f"{name}_keys")
+    asyncio.run(_migrate(postgres.url(name), postgres.url(f"{name}_keys")))
+    return name
+
+
+async def _migrate(main_url: str, keys_url: str) -> None:
+    for url, changes, name in ((main_url, CHANGES, "main"), (keys_url, KEYS_CHANGES, "keys")):
+        database = Database(url, changes)
+        await migrate(database, name)
+        await database.close()
+
+
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     """The URL of a fresh database; its key store `<name>_keys` is there too."""
@@ -88,7 +107,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == SQLITE:
         yield SQLITE
     else:
-        yield from _fresh_database(request.getfixturevalue("postgres"))
+        yield from _prepared_database(request.getfixturevalue("postgres"), request.getfixturevalue("schema"))
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +126,13 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     yield written
     logging.getLogger().removeHandler(handler)
     structlog.configure(**before)
+
+
+def _prepared_database(server: PostgresServer, schema: str) -> Iterator[str]:
+    name = f"maas_{secrets.token_hex(6)}"
+    server.copy(**{name: schema, f"{name}_keys": f"{schema}_keys"})
+    yield server.url(name)
+    server.drop(name, f"{name}_keys")
 
 
 def _fresh_database(server: PostgresServer) -> Iterator[str]:

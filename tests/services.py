@@ -71,19 +71,26 @@ class PostgresServer:
 
     def create(self, *names: str) -> None:
         """Create empty databases."""
-        for name in names:
-            self.run_sql(f'CREATE DATABASE "{name}"')
+        self._run_each(*(f'CREATE DATABASE "{name}"' for name in names))
+
+    def copy(self, **templates: str) -> None:
+        """Create databases, each as another one is that nobody is connected to."""
+        self._run_each(*(f'CREATE DATABASE "{name}" TEMPLATE "{of}"' for name, of in templates.items()))
 
     def drop(self, *names: str) -> None:
         """Drop databases, whoever is still connected."""
-        for name in names:
-            self.run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self._run_each(*(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in names))
 
     def run_sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement and return what psql prints, unaligned."""
+        return self._run_each(statement, database=database)
+
+    def _run_each(self, *statements: str, database: str = "postgres") -> str:
+        """Run statements, each in a transaction of its own."""
+        commands = [part for statement in statements for part in ("-c", statement)]
         return self._run(
             *("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database),
-            *("-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement),
+            *("-XAtq", "-v", "ON_ERROR_STOP=1", *commands),
         )
 
     def close(self) -> None:
