@@ -29,7 +29,7 @@ from maas_gateway.clock import Deadline, SystemClock
 from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
-from maas_gateway.place import open_databases
+from maas_gateway.place import open_databases, prepare
 from maas_gateway.policy.authorize import authorize_model
 from maas_gateway.principal import Principal
 from maas_gateway.quotas import store as quotas
@@ -134,6 +134,7 @@ async def _fill(place: Place) -> None:
                 await connection.execute(insert(table), batch)
     await main.close()
     await key_store.close()
+    await prepare(load_settings(over={"data_dir": place.data_dir}), makes_root_key=False)  # a ring for each: 2 minutes
 
 
 async def _cost(place: Place) -> tuple[float, float]:

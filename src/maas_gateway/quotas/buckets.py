@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from maas_gateway.quotas.limits import Limit
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """So much out of one bucket, or one place."""
-
-    limit: Limit
-    n: int
+from maas_gateway.quotas.limits import Cost, Limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ is refused: 503.
 import asyncio
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from maas_gateway.clock import Clock
 from maas_gateway.database.engine import Database
 from maas_gateway.errors import QuotaExceeded
-from maas_gateway.identifiers import TenantId
 from maas_gateway.quotas import store
 from maas_gateway.quotas.limits import Budget
 
@@ -22,7 +22,8 @@ _PART: Final = 64
 _IDLE_S: Final = 2.0
 _NEVER_S: Final = 86_400.0
 
-Key = tuple[TenantId, object, str]
+Key = tuple[UUID, str]
+"""Holder and model: a holder is of one tenant."""
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Budgets:
             QuotaExceeded: it has not so many left.
             Unavailable: the database does not answer.
         """
-        key = (budget.tenant, budget.holder, budget.model)
+        key = (budget.holder, budget.model)
         block = self._blocks.get(key)
         if block is None:
             block = self._blocks[key] = _Block(budget)
@@ -67,7 +68,7 @@ class Budgets:
 
     def give_back(self, budget: Budget, n_rows: int) -> None:
         """Have rows not be spent that were not used."""
-        block = self._blocks.get((budget.tenant, budget.holder, budget.model))
+        block = self._blocks.get((budget.holder, budget.model))
         if block is not None:
             block.left += n_rows
 

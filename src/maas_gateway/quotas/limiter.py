@@ -1,14 +1,17 @@
 """Keeps callers to their limits: takes before, gives back what was not used."""
 
+import itertools
 import secrets
 from dataclasses import dataclass, field
 
 from maas_gateway.errors import QuotaExceeded
-from maas_gateway.quotas.buckets import Buckets, Cost, Shortage
+from maas_gateway.quotas.buckets import Buckets, Shortage
 from maas_gateway.quotas.budgets import Budgets
-from maas_gateway.quotas.limits import Limit, Limits, Measure
+from maas_gateway.quotas.limits import Cost, Limit, Limits, Measure
 
 _LEAST_WAIT_S = 0.05
+_MANY = frozenset({Measure.ROWS, Measure.BYTES})
+"""What one request can have more of than a whole limit."""
 
 
 @dataclass(slots=True)
@@ -40,6 +43,8 @@ class Limiter:
     def __init__(self, buckets: Buckets, budgets: Budgets) -> None:
         self._buckets = buckets
         self._budgets = budgets
+        self._process = secrets.token_hex(8)
+        self._numbers = itertools.count()
 
     async def enter(self, limits: Limits, n_bytes: int) -> Admission:
         """Let a request in, whose body declares so many bytes; whoever gets in leaves again.
@@ -47,10 +52,9 @@ class Limiter:
         Raises:
             QuotaExceeded: some limit has no request, byte or place left.
         """
-        place = secrets.token_hex(8) if limits.has_places else ""
-        admission = Admission(limits, place, n_bytes)
-        await self._take([*_costs(limits.on_arrival, n_rows=0, n_bytes=n_bytes)], admission.place)
-        return admission
+        place = f"{self._process}:{next(self._numbers)}" if limits.places else ""
+        await self._take([*limits.each, *_costs(limits.on_bytes, n_bytes)], place)
+        return Admission(limits, place, n_bytes)
 
     async def spend(self, admission: Admission, n_rows: int, n_bytes: int) -> None:
         """Count a request's rows, and what its body had beyond what it declared.
@@ -60,7 +64,7 @@ class Limiter:
             Unavailable: lifetime budgets cannot be asked for.
         """
         limits = admission.limits
-        costs = _costs(limits.on_rows, n_rows=n_rows, n_bytes=max(0, n_bytes - admission.n_bytes))
+        costs = [*_costs(limits.on_rows, n_rows), *_costs(limits.on_bytes, n_bytes - admission.n_bytes)]
         await self._take(costs, admission.place)
         spent = 0
         try:
@@ -84,13 +88,12 @@ class Limiter:
 
     async def leave(self, admission: Admission) -> None:
         """Give a request's places back."""
-        if admission.limits.has_places:
-            places = [Cost(limit, 1) for limit in admission.limits.on_arrival if limit.measure is Measure.CONCURRENT]
-            await self._give_back(places, admission.place)
+        if admission.limits.places:
+            await self._buckets.give_back(admission.limits.places, place=admission.place)
 
     async def _take(self, costs: list[Cost], place: str) -> None:
         for cost in costs:
-            if cost.n > cost.limit.amount:
+            if cost.n > cost.limit.amount and cost.limit.measure in _MANY:
                 raise _exceeded(Shortage(cost.limit, cost.limit.window_s or 1, cost.limit.amount), cost.n)
         shortage = await self._buckets.take(costs, place=place) if costs else None
         if shortage is not None:
@@ -101,9 +104,8 @@ class Limiter:
             await self._buckets.give_back(costs, place=place)
 
 
-def _costs(limits: tuple[Limit, ...], *, n_rows: int, n_bytes: int) -> list[Cost]:
-    amounts = {Measure.REQUESTS: 1, Measure.CONCURRENT: 1, Measure.ROWS: n_rows, Measure.BYTES: n_bytes}
-    return [Cost(limit, amounts[limit.measure]) for limit in limits if amounts[limit.measure]]
+def _costs(limits: tuple[Limit, ...], n: int) -> list[Cost]:
+    return [Cost(limit, n) for limit in limits] if limits and n > 0 else []
 
 
 def _exceeded(shortage: Shortage, n_asked: int) -> QuotaExceeded:

@@ -7,6 +7,7 @@ each model, a share's is the consuming tenant's as a whole, so that more princip
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from maas_gateway.identifiers import SubjectId, TenantId
@@ -45,6 +46,13 @@ class Limit:
         return f"{self.amount} {self.measure}{per} for {self.about}"
 
 
+class Cost(NamedTuple):  # made for each request, in half the time of a frozen dataclass
+    """So much out of one bucket, or one place."""
+
+    limit: Limit
+    n: int
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A lifetime budget of rows.
@@ -67,16 +75,18 @@ class Limits:
     """All that one caller of one model has to keep to.
 
     Attributes:
-        on_arrival: counted before the body is read: requests, bytes as declared, and places.
-        on_rows: counted when the rows are known: rows, and bytes that were not declared.
+        each: what every request costs, before its body is read: itself, and a place.
+        places: what of that is given back when it leaves.
+        on_bytes: counted before the body is read as far as it declares them, the rest with the rows.
+        on_rows: counted when the rows are known.
         budgets: counted with the rows.
-        has_places: whether something of `on_arrival` is given back when a request leaves.
     """
 
-    on_arrival: tuple[Limit, ...]
+    each: tuple[Cost, ...]
+    places: tuple[Cost, ...]
+    on_bytes: tuple[Limit, ...]
     on_rows: tuple[Limit, ...]
     budgets: tuple[Budget, ...]
-    has_places: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +126,13 @@ def limits_of(rules: Iterable[QuotaRule], asked: Asked) -> Limits | None:
             budgets[budget.tenant, budget.holder, budget.model] = budget
     if not limits and not budgets:
         return None
-    late = {Measure.ROWS, Measure.BYTES}
+    known_late = {Measure.ROWS, Measure.BYTES}
     return Limits(
-        on_arrival=tuple(limit for limit in limits if limit.measure is not Measure.ROWS),
-        on_rows=tuple(limit for limit in limits if limit.measure in late),
+        each=tuple(Cost(limit, 1) for limit in limits if limit.measure not in known_late),
+        places=tuple(Cost(limit, 1) for limit in limits if limit.measure is Measure.CONCURRENT),
+        on_bytes=tuple(limit for limit in limits if limit.measure is Measure.BYTES),
+        on_rows=tuple(limit for limit in limits if limit.measure is Measure.ROWS),
         budgets=tuple(budgets.values()),
-        has_places=any(limit.measure is Measure.CONCURRENT for limit in limits),
     )
 
 

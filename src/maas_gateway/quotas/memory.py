@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from maas_gateway.clock import Clock
-from maas_gateway.quotas.buckets import Cost, Shortage
-from maas_gateway.quotas.limits import Limit, Measure
+from maas_gateway.quotas.buckets import Shortage
+from maas_gateway.quotas.limits import Cost, Limit, Measure
 
 _PLACE_WAIT_S = 0.1
 _CLEAR_EVERY = 10_000
@@ -30,18 +30,33 @@ class MemoryBuckets:
         """Take every cost, or none."""
         del place
         now_s = self._clock.monotonic_s()
+        full_at_s, taken = self._full_at_s, []
         shortage: Shortage | None = None
-        for cost in costs:
-            found = self._shortage(cost, now_s)
+        for limit, n in costs:
+            if limit.measure is Measure.CONCURRENT:
+                found = self._no_place(limit, n)
+            else:
+                size = self._size(limit)
+                each_s = limit.window_s / size if size else 0.0
+                at_s = full_at_s.get(limit.key, now_s)
+                owed_s = at_s - now_s if at_s > now_s else 0.0
+                wait_s = owed_s - max(0.0, limit.window_s - n * each_s) if size else limit.window_s
+                taken.append((limit.key, now_s + owed_s + n * each_s))
+                found = None
+                if wait_s > _ROUNDING_S:
+                    found = Shortage(limit, wait_s, max(0, int(size - owed_s / each_s)) if size else 0)
             if found is not None and (shortage is None or found.wait_s > shortage.wait_s):
                 shortage = found
         if shortage is not None:
             return shortage
-        for cost in costs:
-            self._change(cost.limit, cost.n, now_s)
+        for key, at_s in taken:
+            full_at_s[key] = at_s
+        for limit, n in costs:
+            if limit.measure is Measure.CONCURRENT:
+                self._change(limit, n, now_s)
         self._n_taken += 1
         if self._n_taken % _CLEAR_EVERY == 0:
-            self._full_at_s = {key: at_s for key, at_s in self._full_at_s.items() if at_s > now_s}
+            self._full_at_s = {key: at_s for key, at_s in full_at_s.items() if at_s > now_s}
         return None
 
     async def give_back(self, costs: Sequence[Cost], *, place: str) -> None:
@@ -51,19 +66,9 @@ class MemoryBuckets:
         for cost in costs:
             self._change(cost.limit, -cost.n, now_s)
 
-    def _shortage(self, cost: Cost, now_s: float) -> Shortage | None:
-        limit = cost.limit
-        size = self._size(limit)
-        if limit.measure is Measure.CONCURRENT:
-            taken = self._places.get(limit.key, 0)
-            return None if taken + cost.n <= size else Shortage(limit, _PLACE_WAIT_S, max(0, int(size) - taken))
-        if not size:
-            return Shortage(limit, limit.window_s, 0)
-        each_s = limit.window_s / size
-        owed_s = max(0.0, self._full_at_s.get(limit.key, now_s) - now_s)
-        left = size - owed_s / each_s
-        wait_s = owed_s - max(0.0, limit.window_s - cost.n * each_s)
-        return None if wait_s <= _ROUNDING_S else Shortage(limit, wait_s, max(0, int(left)))
+    def _no_place(self, limit: Limit, n: int) -> Shortage | None:
+        size, taken = int(self._size(limit)), self._places.get(limit.key, 0)
+        return None if taken + n <= size else Shortage(limit, _PLACE_WAIT_S, max(0, size - taken))
 
     def _change(self, limit: Limit, n: int, now_s: float) -> None:
         if limit.measure is Measure.CONCURRENT:
@@ -78,8 +83,8 @@ class MemoryBuckets:
 
     def _size(self, limit: Limit) -> float:
         """Return this process's part of a limit."""
-        if not limit.amount:
-            return 0
+        if self._n_parts == 1 or not limit.amount:
+            return limit.amount
         if limit.measure is Measure.CONCURRENT:
             return max(1, limit.amount // self._n_parts)
         return max(1.0, limit.amount / self._n_parts)

@@ -14,8 +14,8 @@ import structlog
 
 from maas_gateway.clock import Clock
 from maas_gateway.errors import Misconfigured
-from maas_gateway.quotas.buckets import Buckets, Cost, Shortage
-from maas_gateway.quotas.limits import Measure
+from maas_gateway.quotas.buckets import Buckets, Shortage
+from maas_gateway.quotas.limits import Cost, Measure
 
 PLACE_LIFE_S: Final = 600
 DEADLINE_S: Final = 0.25

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from maas_gateway.clock import SystemClock
-from maas_gateway.quotas.buckets import Buckets, Cost
-from maas_gateway.quotas.limits import Limit, Measure
+from maas_gateway.quotas.buckets import Buckets
+from maas_gateway.quotas.limits import Cost, Limit, Measure
 from maas_gateway.quotas.memory import MemoryBuckets
 from maas_gateway.quotas.redis import RedisBuckets
 from services import ValkeyServer

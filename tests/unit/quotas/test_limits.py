@@ -24,7 +24,7 @@ def requests(amount: int) -> Quota:
 
 
 def amounts(limits: Limits | None) -> set[int]:
-    return set() if limits is None else {limit.amount for limit in limits.on_arrival}
+    return set() if limits is None else {cost.limit.amount for cost in limits.each}
 
 
 def test_no_quota_limits_nothing() -> None:
@@ -72,8 +72,10 @@ def test_measures_are_counted_when_they_are_known() -> None:
     quota = Quota(Rate(1, 60), Rate(2, 60), Rate(3, 60), concurrent=4)
     limits = limits_of([rule(ACME, quota)], OWN)
     assert limits is not None
-    assert {limit.measure for limit in limits.on_arrival} == {Measure.REQUESTS, Measure.BYTES, Measure.CONCURRENT}
-    assert {limit.measure for limit in limits.on_rows} == {Measure.ROWS, Measure.BYTES}
+    assert [cost.limit.measure for cost in limits.each] == [Measure.REQUESTS, Measure.CONCURRENT]
+    assert [cost.limit.measure for cost in limits.places] == [Measure.CONCURRENT]
+    assert [limit.measure for limit in limits.on_rows] == [Measure.ROWS]
+    assert [limit.measure for limit in limits.on_bytes] == [Measure.BYTES]
 
 
 def test_a_models_budget_is_each_principals_own_and_a_closer_one_wins() -> None:
