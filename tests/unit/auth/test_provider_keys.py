@@ -22,7 +22,7 @@ from simulators.identity_provider import (
     signing_key,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 LIFE_S, PAUSE_S = 600, 30
 DEADLINE_S, SHORT_S = 10.0, 0.8

@@ -18,7 +18,7 @@ from maas_gateway.database.unscoped import read_all
 from maas_gateway.errors import Overloaded, TooManyAttempts
 from maas_gateway.identifiers import SubjectId, TenantId, new_id
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 ADA = "user ada@acme"

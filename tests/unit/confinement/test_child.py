@@ -18,6 +18,8 @@ from maas_gateway.confinement.conversation import ChildAnswer, ChildEvent, Child
 from maas_gateway.confinement.failure import ChildFailed, FailureKind
 from maas_gateway.confinement.limits import Limits
 
+pytestmark = pytest.mark.thorough
+
 CHILDREN = Path(__file__).parent / "children"
 SMALL = Limits(memory_bytes=1 << 29, cpu_s=20)
 

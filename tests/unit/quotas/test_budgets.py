@@ -13,7 +13,7 @@ from maas_gateway.quotas import store
 from maas_gateway.quotas.budgets import Budgets
 from maas_gateway.quotas.limits import Budget
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
 
 async def _budget(world: World, max_rows: int) -> Budget:

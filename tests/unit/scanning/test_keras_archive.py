@@ -24,6 +24,8 @@ from unit.scanning.keras_files import (
     zipped,
 )
 
+pytestmark = pytest.mark.thorough
+
 _NAMES = (
     "seed",
     "convolutional",

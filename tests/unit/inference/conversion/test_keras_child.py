@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+pytestmark = pytest.mark.thorough
+
 
 def ports(made: Any, which: str) -> list[tuple[str, str, list[int]]]:
     return [(port["name"], port["datatype"], port["shape"]) for port in made.header["signature"][which]]

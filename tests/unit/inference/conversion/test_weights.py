@@ -12,6 +12,8 @@ import pytest
 from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.weights import _Walk, check_archive
 
+pytestmark = pytest.mark.thorough
+
 
 def archive(fill: Callable[[Any], None], **more: Any) -> io.BytesIO:
     """Return an archive whose weights `fill` writes, beside one honest array."""
