@@ -188,6 +188,15 @@ async def test_a_tenant_has_so_many_providers_and_no_more(place: Place) -> None:
         body = _body(f"https://login.example.org/{number}", INVOKER, name=f"n{number}")
         answer = await _act(world, "POST", PROVIDERS, body, by=by)
         assert answer.status_code == (201 if number < MAX_PROVIDERS else 409), number
+    for made in (await _act(world, "GET", PROVIDERS, by=by)).json()["identity_providers"]:
+        assert (await _act(world, "DELETE", f"{PROVIDERS}/{made['id']}", by=by)).status_code == 204
+
+
+async def test_a_rule_may_name_a_model_that_another_tenant_shares(place: Place) -> None:
+    rule = {**INVOKER, "model": "globex.bc"}
+    made = await _registered(place.world, _body("https://login.example.org/shared", rule, name="shared"))
+    assert made["rules"] == [rule]
+    assert (await _act(place.world, "DELETE", f"{PROVIDERS}/{made['id']}")).status_code == 204
 
 
 async def test_nobody_maps_a_claim_to_more_than_the_own_permissions(place: Place) -> None:
@@ -217,12 +226,14 @@ async def test_only_who_may_bind_roles_reads_and_changes_providers(place: Place)
         ("GET", one, None, (200, 404, 404, 404)),
         ("PATCH", one, {"enabled": False}, (403, 404, 404, 404)),
         ("DELETE", one, None, (403, 404, 404, 404)),
-        ("POST", PROVIDERS, body, (403, 403, None, 403)),  # the other tenant may register its own
+        ("POST", PROVIDERS, body, (403, 403, 201, 403)),  # the other tenant registers its own
     ):
         for headers, status in zip((reader, auditor, other, operator), statuses, strict=True):
-            if status is not None:
-                answer = await world.http.request(method, path, json=sent, headers=headers)
-                assert answer.status_code == status, (method, path)
+            answer = await world.http.request(method, path, json=sent, headers=headers)
+            assert answer.status_code == status, (method, path)
+            if status == 201:
+                gone = await world.http.delete(f"{PROVIDERS}/{answer.json()['id']}", headers=headers)
+                assert gone.status_code == 204
     assert place.registered["id"] not in (await world.http.get(PROVIDERS, headers=other)).text
     assert (await world.http.get(PROVIDERS)).status_code == 401
 

@@ -2,8 +2,9 @@
 
 Rules: an unknown name and a wrong secret take the same time and give the same text; who keeps failing waits
 (see `throttle`), but a service account's right secret always counts: its 256 random bits are not found by trying,
-so that failures of others need not keep it out. The scope is what was asked for, never more than the bindings give, and all of that if nothing was asked. A user's
-sign-in can be refreshed, for no more than it was for; a service account has its secret and needs none.
+so that failures of others need not keep it out. The scope is what was asked for, never more than the bindings give,
+and all of that if nothing was asked. A user's sign-in can be refreshed, for no more than it was for; a service
+account has its secret and needs none.
 
 Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
 """

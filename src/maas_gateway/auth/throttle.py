@@ -5,7 +5,8 @@ taken off again if the password is right or could not be checked; those of one a
 looked at one after the other, so that right ones at once do not count as wrong ones. One that comes too early
 is refused before anything is hashed or written; it counts for nothing and makes no wait longer. Its answer is
 held for a while, so that whoever tries again as soon as it is answered takes little time from predictions, and
-not every time as long, so that a crowd does not come back as one. The counts stand in the database: they survive a restart, and all processes share them.
+not every time as long, so that a crowd does not come back as one. The counts stand in the database: they survive
+a restart, and all processes share them.
 """
 
 import asyncio

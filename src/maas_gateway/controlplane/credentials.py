@@ -7,6 +7,7 @@ tenant's, is not found; a tenant keeps an owner who can act.
 
 import uuid
 from dataclasses import replace
+from functools import partial
 
 from maas_gateway.accounts import store
 from maas_gateway.accounts.binding import RoleBinding
@@ -18,11 +19,11 @@ from maas_gateway.auth.passwords import Passwords
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
-from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
-from maas_gateway.identifiers import SubjectId, check_model_reference, check_username, new_id
+from maas_gateway.errors import Conflict, InvalidRequest, NotFound
+from maas_gateway.identifiers import SubjectId, check_username, new_id
 from maas_gateway.permissions import Permission
-from maas_gateway.policy.authorize import authorize, authorize_thing
-from maas_gateway.policy.roles import OWNER, ROLES, may_be_bound
+from maas_gateway.policy.authorize import authorize, authorize_binding, authorize_thing
+from maas_gateway.policy.roles import OWNER
 from maas_gateway.principal import Principal
 from maas_gateway.quotas import store as quotas
 
@@ -50,13 +51,8 @@ class Credentials:
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
         """
-        absent = NotFound(f"user '{subject}' not found")
-        authorize_thing(principal, Permission.USER_READ, principal.tenant, absent=absent)
-        async with self._acting.database.read(principal.tenant) as session:
-            found = await store.user(session, subject)
-        if found is None:
-            raise absent
-        return found
+        find = partial(store.user, subject=subject)
+        return await self._acting.one(principal, Permission.USER_READ, find, _no_user(subject))
 
     async def remove_user(self, principal: Principal, subject: uuid.UUID) -> None:
         """Delete a user with its bindings and API keys; its tokens are worth nothing at once.
@@ -66,7 +62,7 @@ class Credentials:
             PermissionDenied: the caller may not.
             Conflict: it is the last owner.
         """
-        absent = NotFound(f"user '{subject}' not found")
+        absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
             user = await store.user(session, subject)
@@ -109,7 +105,7 @@ class Credentials:
             NotFound: there is none of that id in the tenant for this caller.
             PermissionDenied: the caller may not.
         """
-        absent = NotFound(f"user '{subject}' not found")
+        absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
             if not await store.enable_user(session, subject, is_enabled=is_enabled):
@@ -136,13 +132,8 @@ class Credentials:
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
         """
-        absent = NotFound(f"service account '{subject}' not found")
-        authorize_thing(principal, Permission.SERVICE_ACCOUNT_READ, principal.tenant, absent=absent)
-        async with self._acting.database.read(principal.tenant) as session:
-            found = await store.service_account(session, subject)
-        if found is None:
-            raise absent
-        return found
+        find = partial(store.service_account, subject=subject)
+        return await self._acting.one(principal, Permission.SERVICE_ACCOUNT_READ, find, _no_service_account(subject))
 
     async def remove_service_account(self, principal: Principal, subject: uuid.UUID) -> None:
         """Delete a service account with its bindings and API keys; its tokens are worth nothing at once.
@@ -151,7 +142,7 @@ class Credentials:
             NotFound: there is none of that id in the tenant for this caller.
             PermissionDenied: the caller may not.
         """
-        absent = NotFound(f"service account '{subject}' not found")
+        absent = _no_service_account(subject)
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
             account = await store.service_account(session, subject)
@@ -198,7 +189,7 @@ class Credentials:
             NotFound: there is none of that id in the tenant for this caller.
             PermissionDenied: the caller may not.
         """
-        absent = NotFound(f"service account '{subject}' not found")
+        absent = _no_service_account(subject)
         authorize_thing(principal, Permission.SERVICE_ACCOUNT_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
             if not await store.enable_service_account(session, subject, is_enabled=is_enabled):
@@ -226,9 +217,7 @@ class Credentials:
             Conflict: it is bound so already.
         """
         authorize(principal, Permission.BINDING_WRITE)
-        _check_role(principal, role, model)
-        if model is not None:
-            check_model_reference(model)
+        authorize_binding(principal, role, model, named="role:")
         binding = RoleBinding(new_id(), principal.tenant, SubjectId(subject), role, model)
         where = f"model {model}" if model else "the tenant"
         try:
@@ -248,13 +237,8 @@ class Credentials:
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
         """
-        absent = _no_binding(binding_id)
-        authorize_thing(principal, Permission.BINDING_READ, principal.tenant, absent=absent)
-        async with self._acting.database.read(principal.tenant) as session:
-            found = await store.binding(session, binding_id)
-        if found is None:
-            raise absent
-        return found
+        find = partial(store.binding, binding_id=binding_id)
+        return await self._acting.one(principal, Permission.BINDING_READ, find, _no_binding(binding_id))
 
     async def rebind(self, principal: Principal, binding_id: uuid.UUID, role: str) -> RoleBinding:
         """Put another role into a binding; whom and where it binds stays.
@@ -271,7 +255,7 @@ class Credentials:
             before = await store.binding(session, binding_id)
             if before is None:
                 raise absent
-            _check_role(principal, role, before.model)
+            authorize_binding(principal, role, before.model, named="role:")
             if role != before.role:
                 if before.role == OWNER:
                     await _keep_an_owner(session, before.subject)
@@ -304,16 +288,16 @@ class Credentials:
         self._acting.announce(store.TOPIC)
 
 
+def _no_user(subject: uuid.UUID) -> NotFound:
+    return NotFound(f"user '{subject}' not found")
+
+
+def _no_service_account(subject: uuid.UUID) -> NotFound:
+    return NotFound(f"service account '{subject}' not found")
+
+
 def _no_binding(binding_id: uuid.UUID) -> NotFound:
     return NotFound(f"role binding '{binding_id}' not found")
-
-
-def _check_role(principal: Principal, role: str, model: str | None) -> None:
-    """Refuse a role that cannot be bound there, or that permits more than the binder is permitted."""
-    if not may_be_bound(role, principal.tenant, to_model=model is not None):
-        raise InvalidRequest(f"role: '{role}' cannot be bound here")
-    if not ROLES[role] <= principal.everywhere:
-        raise PermissionDenied("role: it permits more than you are permitted")
 
 
 async def _keep_an_owner(session: TenantSession, subject: uuid.UUID) -> None:

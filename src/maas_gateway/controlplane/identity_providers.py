@@ -8,17 +8,17 @@ a provider that does; every change is in force in every process within a second.
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from maas_gateway.accounts.store import TOPIC
 from maas_gateway.auth import store
 from maas_gateway.auth.identity_provider import MAX_NAME, MAX_PROVIDERS, ClaimRule, IdentityProvider
 from maas_gateway.auth.provider_address import AllowedHosts
 from maas_gateway.controlplane.acting import Acting
-from maas_gateway.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
-from maas_gateway.identifiers import check_model_name, check_username, new_id
+from maas_gateway.errors import Conflict, InvalidRequest, NotFound
+from maas_gateway.identifiers import check_username, new_id
 from maas_gateway.permissions import Permission
-from maas_gateway.policy.authorize import authorize, authorize_thing
-from maas_gateway.policy.roles import ROLES, may_be_bound
+from maas_gateway.policy.authorize import authorize, authorize_binding, authorize_thing
 from maas_gateway.principal import Principal
 
 
@@ -52,13 +52,8 @@ class ManageIdentityProviders:
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
         """
-        absent = _absent(provider_id)
-        authorize_thing(principal, Permission.BINDING_READ, principal.tenant, absent=absent)
-        async with self._acting.database.read(principal.tenant) as session:
-            found = await store.identity_provider(session, provider_id)
-        if found is None:
-            raise absent
-        return found
+        find = partial(store.identity_provider, provider_id=provider_id)
+        return await self._acting.one(principal, Permission.BINDING_READ, find, _absent(provider_id))
 
     async def add(
         self, principal: Principal, name: str, *, issuer: str, audience: str, claim: str, rules: Sequence[ClaimRule]
@@ -170,12 +165,7 @@ def _check_new(provider: IdentityProvider, known: Sequence[IdentityProvider]) ->
 
 def _check_rules(principal: Principal, rules: Sequence[ClaimRule]) -> None:
     for rule in rules:
-        if not may_be_bound(rule.role, principal.tenant, to_model=rule.model is not None):
-            raise InvalidRequest(f"rules: the role '{rule.role}' cannot be bound there")
-        if not ROLES[rule.role] <= principal.everywhere:
-            raise PermissionDenied(f"rules: the role '{rule.role}' permits more than you are permitted")
-        if rule.model is not None:
-            check_model_name(rule.model)
+        authorize_binding(principal, rule.role, rule.model, named="rules: the role")
 
 
 def _said(rules: Sequence[ClaimRule]) -> str:

@@ -66,7 +66,7 @@ class ManageQuotas:
         authorize(principal, Permission.POLICY_WRITE)
         if subject is None and model is None:
             raise InvalidRequest("model: name a model or a subject; your tenant's own quota is the platform's to write")
-        _check_weight(quota)
+        check_weight(quota)
         _check_budget(quota, model)
         if model is not None:
             check_model_reference(model)
@@ -93,7 +93,7 @@ class ManageQuotas:
         authorize_thing(principal, Permission.POLICY_WRITE, principal.tenant, absent=_absent(rule_id))
         async with self._acting.database.write(principal.tenant) as session:
             before = await _own(session, rule_id)
-            _check_weight(quota)
+            check_weight(quota)
             _check_budget(quota, before.model)
             await store.change(session, rule_id, quota)
             rule = QuotaRule(rule_id, before.tenant, quota, before.subject, before.model)
@@ -226,7 +226,12 @@ def _check_budget(quota: Quota, model: str | None) -> None:
         raise InvalidRequest("lifetime_rows: a lifetime budget is for a model; name one")
 
 
-def _check_weight(quota: Quota) -> None:
+def check_weight(quota: Quota) -> None:
+    """Refuse a weight, except of a tenant as a whole.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
     if quota.weight is not None:
         raise InvalidRequest("weight: a tenant has one as a whole, which is the platform's to write")
 

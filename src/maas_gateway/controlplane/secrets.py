@@ -1,9 +1,9 @@
 """New secrets for accounts that are there: a user's password, a service account's secret.
 
 Rules: whoever changes the own password proves the old one, and waits like one who signs in if that fails often;
-whoever resets another's gets one that is told
-once; either ends every sign-in of that user, everywhere. Only a service account's secret is rotated by others.
-Whoever is told an account's secret can act as it, so nobody is told that of one which is permitted more.
+whoever resets another's gets one that is told once; either ends every sign-in of that user, everywhere. Only a
+service account's secret is rotated by others. Whoever is told an account's secret can act as it, so nobody is told
+that of one which is permitted more.
 """
 
 from uuid import UUID

@@ -11,6 +11,7 @@ from uuid import UUID
 from maas_gateway.accounts import store
 from maas_gateway.accounts.share import Share
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.quotas import check_weight
 from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all
@@ -78,7 +79,7 @@ class ManageShares:
         """
         authorize(principal, Permission.SHARE_WRITE)
         check_model_name(model)
-        _check_weight(quota)
+        check_weight(quota)
         await self._check_consumer(principal.tenant, TenantId(consumer))
         share = Share(new_id(), principal.tenant, model, TenantId(consumer), True, self._acting.clock.now())
         try:
@@ -108,7 +109,7 @@ class ManageShares:
             before = await _found(session, share_id)
             enabled = before.share.is_enabled if is_enabled is None else is_enabled
             allowed = before.quota if quota is None else quota
-            _check_weight(allowed)
+            check_weight(allowed)
             await store.enable_share(session, share_id, is_enabled=enabled)
             await quotas.set_of_share(session, share_id, allowed)
             said: dict[str, bool | str] = {"enabled": enabled, **{n: str(v) for n, v in allowed.to_json().items()}}
@@ -149,11 +150,6 @@ async def _found(session: TenantSession, share_id: UUID) -> LimitedShare:
     if share is None:
         raise _absent(share_id)
     return LimitedShare(share, (await quotas.of_shares(session)).get(share_id, Quota()))
-
-
-def _check_weight(quota: Quota) -> None:
-    if quota.weight is not None:
-        raise InvalidRequest("quota.weight: who computes in whose place is the platform's to say, not a share's")
 
 
 def _absent(share_id: UUID) -> NotFound:

@@ -9,9 +9,10 @@ Rules, in this order:
 
 from typing import Final
 
-from maas_gateway.errors import ModelNotFound, NotFound, PermissionDenied
-from maas_gateway.identifiers import ModelRef, TenantId
+from maas_gateway.errors import InvalidRequest, ModelNotFound, NotFound, PermissionDenied
+from maas_gateway.identifiers import ModelRef, TenantId, check_model_reference
 from maas_gateway.permissions import Permission
+from maas_gateway.policy.roles import ROLES, may_be_bound
 from maas_gateway.principal import Principal
 
 _NO_MODELS: Final[frozenset[Permission]] = frozenset()
@@ -46,6 +47,27 @@ def authorize_model(principal: Principal, permission: Permission, model: ModelRe
     if not is_permitted(principal, Permission.MODEL_READ, model.name):
         raise ModelNotFound(f"model '{model}' not found")
     raise PermissionDenied(f"this needs the permission {permission} on model '{model.name}'")
+
+
+def authorize_binding(principal: Principal, role: str, model: str | None, *, named: str) -> None:
+    """Refuse to give somebody a role, on the principal's tenant or on a model.
+
+    Args:
+        principal: who gives it.
+        role: its name.
+        model: one of the tenant's own, or one that is shared with it; None for the whole tenant.
+        named: how a refusal begins, the field in which the caller named it first.
+
+    Raises:
+        InvalidRequest: there is no such role, it cannot be bound there, or no model can have that name.
+        PermissionDenied: it permits more than the principal has.
+    """
+    if not may_be_bound(role, principal.tenant, to_model=model is not None):
+        raise InvalidRequest(f"{named} '{role}' cannot be bound here")
+    if not ROLES[role] <= principal.everywhere:
+        raise PermissionDenied(f"{named} '{role}' permits more than you are permitted")
+    if model is not None:
+        check_model_reference(model)
 
 
 def authorize_thing(principal: Principal, permission: Permission, owner: TenantId, *, absent: NotFound) -> None:

@@ -10,9 +10,14 @@ Source: ITU-T I.371 (2004) annex A, the virtual scheduling form of the generic c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from maas_gateway.quotas.limits import Cost, Limit
+
+PLACE_WAIT_S: Final = 0.1
+"""How soon whoever found no place may ask again: when one is given back cannot be told."""
+ROUNDING_S: Final = 1e-6
+"""What floating point may lose: two costs that add up to a bucket fit into it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,7 @@ def limits_of(rules: Iterable[QuotaRule], asked: Asked) -> Limits | None:
     """Return what holds for a caller, or None where nothing is limited."""
     limits: list[Limit] = []
     budgets: dict[tuple[TenantId, UUID, str], Budget] = {}
-    for rule in sorted(
-        rules, key=lambda rule: rule.subject is not None
-    ):  # a principal's own budget comes last and wins
+    for rule in sorted(rules, key=_is_of_one):
         about = _about(rule, asked)
         if about is None:
             continue
@@ -136,15 +134,19 @@ def limits_of(rules: Iterable[QuotaRule], asked: Asked) -> Limits | None:
     )
 
 
+def _is_of_one(rule: QuotaRule) -> bool:
+    """Tell whether a rule is about one principal: its budget comes after the model's, and wins."""
+    return rule.subject is not None
+
+
 def _about(rule: QuotaRule, asked: Asked) -> str | None:
     """Return whose limit a rule sets, or None where it does not cover the caller."""
     if rule.share is not None:
         return "this share" if rule.share == asked.share and rule.tenant == asked.owner else None
     if rule.tenant == asked.tenant and rule.subject in {None, asked.subject} and rule.model in {None, asked.model}:
-        subject, model = rule.subject is not None, rule.model is not None
-        return {(False, False): "your tenant", (True, False): "you", (False, True): "this model"}.get(
-            (subject, model), "you on this model"
-        )
+        if rule.subject is None:
+            return "your tenant" if rule.model is None else "this model"
+        return "you" if rule.model is None else "you on this model"
     is_model_of_owner = rule.tenant == asked.owner and rule.subject is None and rule.model == asked.own_name
     return "this model" if is_model_of_owner and asked.share is not None else None
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from maas_gateway.clock import Clock
-from maas_gateway.quotas.buckets import Shortage
+from maas_gateway.quotas.buckets import PLACE_WAIT_S, ROUNDING_S, Shortage
 from maas_gateway.quotas.limits import Cost, Limit, Measure
 
-_PLACE_WAIT_S = 0.1
 _CLEAR_EVERY = 10_000
 
 
@@ -43,7 +42,7 @@ class MemoryBuckets:
                 wait_s = owed_s - max(0.0, limit.window_s - n * each_s) if size else limit.window_s
                 taken.append((limit.key, now_s + owed_s + n * each_s))
                 found = None
-                if wait_s > _ROUNDING_S:
+                if wait_s > ROUNDING_S:
                     found = Shortage(limit, wait_s, max(0, int(size - owed_s / each_s)) if size else 0)
             if found is not None and (shortage is None or found.wait_s > shortage.wait_s):
                 shortage = found
@@ -68,7 +67,7 @@ class MemoryBuckets:
 
     def _no_place(self, limit: Limit, n: int) -> Shortage | None:
         size, taken = int(self._size(limit)), self._places.get(limit.key, 0)
-        return None if taken + n <= size else Shortage(limit, _PLACE_WAIT_S, max(0, size - taken))
+        return None if taken + n <= size else Shortage(limit, PLACE_WAIT_S, max(0, size - taken))
 
     def _change(self, limit: Limit, n: int, now_s: float) -> None:
         if limit.measure is Measure.CONCURRENT:
@@ -88,7 +87,3 @@ class MemoryBuckets:
         if limit.measure is Measure.CONCURRENT:
             return max(1, limit.amount // self._n_parts)
         return max(1.0, limit.amount / self._n_parts)
-
-
-_ROUNDING_S = 1e-6
-"""What floating point may lose: two costs that add up to a bucket fit into it."""

@@ -14,7 +14,7 @@ import structlog
 
 from maas_gateway.clock import Clock
 from maas_gateway.errors import Misconfigured
-from maas_gateway.quotas.buckets import Buckets, Shortage
+from maas_gateway.quotas.buckets import PLACE_WAIT_S, ROUNDING_S, Buckets, Shortage
 from maas_gateway.quotas.limits import Cost, Measure
 
 PLACE_LIFE_S: Final = 600
@@ -22,9 +22,10 @@ DEADLINE_S: Final = 0.25
 PAUSE_S: Final = 1.0
 _MAX_CONNECTIONS: Final = 32
 _PREFIX: Final = "maas:quota:"
-_PLACE_WAIT_S: Final = 0.1
 
-_TAKE: Final = """
+_TAKE: Final = (
+    f"local ROUNDING = {ROUNDING_S}"
+    """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
 local worst, worst_wait, worst_left = 0, 0, 0
@@ -43,7 +44,7 @@ for i, key in ipairs(KEYS) do
     wait = owed - math.max(0, window - n * each)
     left = math.max(0, math.floor(amount - owed / each))
   end
-  if wait > 1e-6 or wait == -1 then
+  if wait > ROUNDING or wait == -1 then
     if worst == 0 or wait > worst_wait then worst, worst_wait, worst_left = i, wait, left end
   end
 end
@@ -60,6 +61,7 @@ for i, key in ipairs(KEYS) do
 end
 return {0, '0', 0}
 """
+)
 _GIVE_BACK: Final = """
 for i, key in ipairs(KEYS) do
   local window, amount, n = tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
@@ -120,7 +122,7 @@ class RedisBuckets:
             return None
         limit = costs[int(worst) - 1].limit
         is_place = limit.measure is Measure.CONCURRENT
-        return Shortage(limit, _PLACE_WAIT_S if is_place else float(wait), int(left))
+        return Shortage(limit, PLACE_WAIT_S if is_place else float(wait), int(left))
 
     async def give_back(self, costs: Sequence[Cost], *, place: str) -> None:
         """Put back what was taken and not used; what the server cannot be told comes back by itself."""

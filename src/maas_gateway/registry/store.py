@@ -128,13 +128,6 @@ async def drop_label(session: TenantSession, model_id: ModelId, label: str) -> b
     return bool(gone)
 
 
-async def drop_version(session: TenantSession, version: ModelVersion) -> None:
-    """Delete a version's rows; its blobs become litter."""
-    for table in (ARTIFACTS, MODEL_VERSIONS):
-        await session.delete(table, table.c.model_id == version.model_id, table.c.version == version.version)
-    await session.bump(TOPIC)
-
-
 async def drop_model(session: TenantSession, model: Model) -> None:
     """Delete a model's rows, with those of its versions and labels; its blobs become litter."""
     for table in (LABELS, ARTIFACTS, MODEL_VERSIONS):
