@@ -1,8 +1,9 @@
 """What all tests share. Async tests say `pytestmark = pytest.mark.anyio`; they run on asyncio.
 
 - `running_gateway(folder, database=…, **settings)` (`builders.gateways`): a whole gateway in this process.
-- `database_url`: "sqlite", then the URL of a fresh PostgreSQL database, so that a test runs on both engines.
-- `postgres_url`: a fresh PostgreSQL database only. `postgres`: the server.
+- `database_url`: "sqlite", then the URL of a fresh PostgreSQL database, so that a test runs on both engines. The latter
+  has this version's schema already; `empty_database_url` has none.
+- `postgres_url`: an empty PostgreSQL database only. `postgres`: the server.
 - `lines`: what the test logs, to look for what must not be there.
 - `demo`: the seed network, trained and converted once a test session; `published_model` (`builders.models`) serves it.
 """
@@ -95,19 +96,31 @@ async def _migrate(main_url: str, keys_url: str) -> None:
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """The URL of a fresh database; its key store `<name>_keys` is there too."""
+    """The URL of an empty database; its key store `<name>_keys` is there too."""
     yield from _fresh_database(postgres)
 
 
-@pytest.fixture(
+on_both_engines = pytest.fixture(
     params=[pytest.param(SQLITE, id="sqlite"), pytest.param("postgres", id="postgres", marks=pytest.mark.postgres)]
 )
+
+
+@on_both_engines
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """What `running_gateway` takes as its database: each engine in turn."""
     if request.param == SQLITE:
         yield SQLITE
     else:
         yield from _prepared_database(request.getfixturevalue("postgres"), request.getfixturevalue("schema"))
+
+
+@on_both_engines
+def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As `database_url`, before anything has migrated it."""
+    if request.param == SQLITE:
+        yield SQLITE
+    else:
+        yield from _fresh_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="session")

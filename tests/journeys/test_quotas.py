@@ -80,6 +80,20 @@ async def test_rows_are_counted_and_given_back_when_nothing_was_computed(tmp_pat
         assert "this request alone has 11" in refused.json()["error"]
 
 
+async def test_rows_of_requests_that_found_no_place_in_the_queue_are_given_back(
+    tmp_path: Path, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path, inference={"max_queue": 1}) as world:
+        _, headers = await _limited(world, demo, {"rows": {"amount": 60, "window_s": 100 * HOUR}})
+        crowd = await asyncio.gather(*(world.http.post(V1, json=_rows(demo), headers=headers) for _ in range(60)))
+        statuses = [answer.status_code for answer in crowd]
+        assert set(statuses) == {200, 503}
+        while statuses.count(200) < 60:
+            statuses += await _statuses(world, headers, [_rows(demo)])
+            assert 429 not in statuses
+        assert await _statuses(world, headers, [_rows(demo)]) == [429]
+
+
 async def test_bytes_are_counted_whether_they_are_declared_or_not(tmp_path: Path, demo: DemoModel) -> None:
     async with running_gateway(tmp_path) as world:
         body = httpx.Request("POST", "http://x", json=_rows(demo, 4)).read()

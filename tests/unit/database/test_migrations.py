@@ -32,8 +32,8 @@ async def opened(folder: Path, url: str, name: str) -> AsyncIterator[Database]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_empty_database_comes_up_once(tmp_path: Path, database_url: str, name: str) -> None:
-    async with opened(tmp_path, database_url, name) as database:
+async def test_empty_database_comes_up_once(tmp_path: Path, empty_database_url: str, name: str) -> None:
+    async with opened(tmp_path, empty_database_url, name) as database:
         assert not await is_current(database, name)
         assert await migrate(database, name)
         assert await is_current(database, name)
@@ -41,10 +41,10 @@ async def test_empty_database_comes_up_once(tmp_path: Path, database_url: str, n
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_migrations_make_what_the_tables_say(tmp_path: Path, database_url: str, name: str) -> None:
+async def test_migrations_make_what_the_tables_say(tmp_path: Path, empty_database_url: str, name: str) -> None:
     """What `alembic check` does: it raises if a new migration would have anything to do."""
     load_tables()
-    async with opened(tmp_path, database_url, name) as database:
+    async with opened(tmp_path, empty_database_url, name) as database:
         await migrate(database, name)
 
         def compare(connection: Connection) -> set[str]:
@@ -60,9 +60,9 @@ async def test_migrations_make_what_the_tables_say(tmp_path: Path, database_url:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_drift_is_found(tmp_path: Path, database_url: str, name: str) -> None:
+async def test_drift_is_found(tmp_path: Path, empty_database_url: str, name: str) -> None:
     """The check above is worth something: a table more than there should be makes it fail."""
-    async with opened(tmp_path, database_url, name) as database:
+    async with opened(tmp_path, empty_database_url, name) as database:
         await migrate(database, name)
         async with database.connection(is_write=True) as connection:
             await connection.execute(text("CREATE TABLE stray (id INTEGER)"))
@@ -79,9 +79,9 @@ async def test_drift_is_found(tmp_path: Path, database_url: str, name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_database_of_a_newer_program_is_refused_and_left_as_it_is(
-    tmp_path: Path, database_url: str, name: str
+    tmp_path: Path, empty_database_url: str, name: str
 ) -> None:
-    async with opened(tmp_path, database_url, name) as database:
+    async with opened(tmp_path, empty_database_url, name) as database:
         await migrate(database, name)
         async with database.connection(is_write=True) as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
@@ -96,11 +96,14 @@ async def test_database_of_a_newer_program_is_refused_and_left_as_it_is(
             assert found.scalar_one() == "9999_later"
 
 
-async def test_newer_database_stops_a_start(tmp_path: Path, database_url: str) -> None:
-    settings = gateway_settings(tmp_path, database_url)
+async def test_newer_database_stops_a_start(tmp_path: Path, empty_database_url: str) -> None:
+    settings = gateway_settings(tmp_path, empty_database_url)
     await prepare(settings, makes_root_key=True)
     assert not await migrate_all(settings)
-    async with opened(tmp_path, database_url, "keys") as database, database.connection(is_write=True) as connection:
+    async with (
+        opened(tmp_path, empty_database_url, "keys") as database,
+        database.connection(is_write=True) as connection,
+    ):
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
     with pytest.raises(Misconfigured, match="newer maas-gateway"):
         await prepare(settings, makes_root_key=True)
@@ -136,8 +139,8 @@ async def test_missing_postgres_database_is_told_in_a_sentence(postgres_url: str
     await database.close()
 
 
-async def test_key_store_lies_apart(tmp_path: Path, database_url: str) -> None:
-    settings = gateway_settings(tmp_path, database_url)
+async def test_key_store_lies_apart(tmp_path: Path, empty_database_url: str) -> None:
+    settings = gateway_settings(tmp_path, empty_database_url)
     assert settings.main_url != settings.keys_url
-    if database_url != SQLITE:
+    if empty_database_url != SQLITE:
         assert settings.keys_url == settings.main_url + "_keys"
