@@ -149,6 +149,16 @@ VERSION: Final[Example] = {
         "outputs": [{"name": "benign", "datatype": "FP32", "shape": [-1, 1]}],
     },
     "plan": {"runtime": "litert", "max_relative_error": 1.5e-07},
+    "plans": [
+        {
+            "runtime": "litert",
+            "placement": "threads",
+            "size_bytes": 52_480,
+            "max_relative_error": 1.5e-07,
+            "tolerance": 1e-05,
+            "took_us": 6,
+        }
+    ],
     "findings": [],
     "created_by": "sa-347ed83d556b9af80ceb",
     "created_at": _AT,

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.model_schemas import ModelAnswer, ModelsAnswer, VersionAnswer
 from maas_gateway.admin.paging import ByName, next_cursor
-from maas_gateway.admin.schemas import LabelTarget, ModelAnswer, ModelsAnswer, OperationAnswer, VersionAnswer
+from maas_gateway.admin.schemas import LabelTarget, OperationAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unsupported

@@ -15,8 +15,6 @@ from maas_gateway.admin.paging import ListAnswer
 from maas_gateway.audit.chain import AuditRecord
 from maas_gateway.identifiers import MAX_VERSION
 from maas_gateway.operations.operation import Operation
-from maas_gateway.registry.model import Model, ModelVersion
-from maas_gateway.registry.publishers import Publisher
 from maas_gateway.tenants.tenant import Tenant
 
 
@@ -183,87 +181,6 @@ class BindingsAnswer(ListAnswer):
     model_config = like(examples.BINDINGS)
 
     bindings: list[BindingAnswer]
-
-
-class PublisherAnswer(BaseModel):
-    """Who had signed a version before it was uploaded."""
-
-    model_config = like(examples.PUBLISHER)
-
-    key_id: str = Field(description="The key that verified the signature: its thumbprint (RFC 7638).")
-    name: str = Field(description="What your tenant called that key then.")
-    form: Literal["es256", "openssf-bundle"]
-
-    @classmethod
-    def of(cls, publisher: Publisher) -> Self:
-        """Say what a caller may know of it."""
-        return cls(key_id=publisher.key_id, name=publisher.name, form=publisher.form.value)
-
-
-class VersionAnswer(BaseModel):
-    """A version of a model."""
-
-    model_config = like(examples.VERSION)
-
-    model: str
-    version: int
-    stage: Literal["staged", "serving", "retired"]
-    format: str
-    digest: str = Field(description="SHA-256 of what was uploaded, hexadecimal.")
-    size_bytes: int
-    signature: dict[str, Any]
-    plan: dict[str, Any]
-    findings: list[dict[str, Any]]
-    created_by: str
-    created_at: datetime
-    publisher: PublisherAnswer | None = Field(default=None, description="None if nobody had signed it.")
-
-    @classmethod
-    def of(cls, version: ModelVersion) -> Self:
-        """Say what a caller may know of it."""
-        return cls(
-            model=version.model,
-            version=version.version,
-            stage=version.stage.value,
-            format=version.format,
-            digest=version.digest,
-            size_bytes=version.size_bytes,
-            signature=version.signature.to_json(),
-            plan={"runtime": version.plan.runtime, "max_relative_error": version.plan.max_relative_error},
-            findings=[dict(finding) for finding in version.findings],
-            created_by=version.created_by,
-            created_at=version.created_at,
-            publisher=version.publisher and PublisherAnswer.of(version.publisher),
-        )
-
-
-class ModelAnswer(BaseModel):
-    """A model."""
-
-    model_config = like(examples.MODEL)
-
-    name: str
-    created_at: datetime
-    versions: list[VersionAnswer]
-    labels: dict[str, int]
-
-    @classmethod
-    def of(cls, model: Model) -> Self:
-        """Say what a caller may know of it."""
-        return cls(
-            name=model.name,
-            created_at=model.created_at,
-            versions=[VersionAnswer.of(version) for version in model.versions],
-            labels=dict(model.labels),
-        )
-
-
-class ModelsAnswer(ListAnswer):
-    """Models."""
-
-    model_config = like(examples.MODELS)
-
-    models: list[ModelAnswer]
 
 
 class KeyVersionAnswer(BaseModel):

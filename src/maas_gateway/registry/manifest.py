@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from maas_gateway.errors import SignatureRejected
-from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion
+from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion, ServingPlan
 
 KIND: Final = "maas-manifest"
 _FORMAT: Final = 1
@@ -56,7 +56,8 @@ def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: 
     """
     refused = SignatureRejected(f"version {version.version} of '{version.model}' is not what its manifest says")
     bound = _bound(version)
-    if manifest.get("format") != _FORMAT or any(manifest.get(name) != value for name, value in bound.items()):
+    said = {"other_plans": [], **manifest}  # manifests from before there was a choice say nothing of it
+    if manifest.get("format") != _FORMAT or any(said.get(name) != value for name, value in bound.items()):
         raise refused
     artifact = version.artifact(role)
     artifacts = manifest.get("artifacts")
@@ -73,7 +74,6 @@ def digest_in(manifest: Mapping[str, object], role: ArtifactRole) -> str:
 
 
 def _bound(version: ModelVersion) -> dict[str, object]:
-    plan = version.plan.to_json()
     return {
         "tenant": str(version.tenant),
         "model_id": str(version.model_id),
@@ -81,11 +81,17 @@ def _bound(version: ModelVersion) -> dict[str, object]:
         "version": version.version,
         "uploaded": {"format": version.format, "digest": version.digest, "size_bytes": version.size_bytes},
         "signature": version.signature.to_json(),
-        "plan": {**plan, "max_relative_error": repr(plan["max_relative_error"])},  # canonical JSON has no floats
+        "plan": _planned(version.plan),
+        "other_plans": [_planned(plan) for plan in version.other_plans],
         "published": {"by": version.created_by, "at": version.created_at.isoformat()},
         "publisher": None if version.publisher is None else version.publisher.to_json(),
         "findings": [{name: str(text) for name, text in finding.items()} for finding in version.findings],
     }
+
+
+def _planned(plan: ServingPlan) -> dict[str, object]:
+    """Return a plan without floats, which canonical JSON does not have."""
+    return {name: repr(value) if isinstance(value, float) else value for name, value in plan.to_json().items()}
 
 
 def _described(artifact: Artifact) -> dict[str, object]:

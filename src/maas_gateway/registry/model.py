@@ -1,8 +1,8 @@
 """Models, their versions, and the legal moves of a version's stage.
 
-    staged → serving ⇄ retired
+    quarantined → staged → serving ⇄ retired
 
-Rules: several versions of a model may serve; a label points at a serving version; a request that
+Rules: a version of which a scanner says that a person should look at it begins in quarantine; several versions of a model may serve; a label points at a serving version; a request that
 names neither goes to the highest serving one.
 """
 
@@ -22,6 +22,7 @@ from maas_gateway.tensors.signature import ModelSignature
 class Stage(StrEnum):
     """Where a version stands."""
 
+    QUARANTINED = "quarantined"
     STAGED = "staged"
     SERVING = "serving"
     RETIRED = "retired"
@@ -29,6 +30,7 @@ class Stage(StrEnum):
 
 _NEXT: Final = MappingProxyType(
     {
+        Stage.QUARANTINED: frozenset({Stage.STAGED}),
         Stage.STAGED: frozenset({Stage.SERVING}),
         Stage.SERVING: frozenset({Stage.RETIRED}),
         Stage.RETIRED: frozenset({Stage.SERVING}),
@@ -37,10 +39,24 @@ _NEXT: Final = MappingProxyType(
 
 
 class ArtifactRole(StrEnum):
-    """What an artifact is to its version."""
+    """What an artifact is to its version: the plan for the runtime of that name.
+
+    `source` is the upload as it came, of versions from before uploads were rebuilt; no runtime takes it.
+    """
 
     SOURCE = "source"
     LITERT = "litert"
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    KERAS = "keras"
+    TENSORFLOW = "tensorflow"
+
+
+class Placement(StrEnum):
+    """Where a plan runs: on this process's threads, or in a confined process of its own, which can be ended."""
+
+    THREADS = "threads"
+    PROCESS = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +80,38 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ServingPlan:
-    """In which form a version is served.
+    """A form in which a version can be served.
 
     Attributes:
-        runtime: which runtime loads it, as `inference.runtimes.catalogue` names it.
+        runtime: which runtime loads it, as `inference.runtimes.catalogue` names it; also its artifact's role.
         input_order: for each input of the signature, its place in the plan's own order.
         output_order: likewise for outputs.
         max_relative_error: largest deviation from the uploaded model's own answers that was
             found, relative to the largest output.
+        placement: where it runs.
+        tolerance: the deviation up to which it was accepted; None for versions from before it was noted.
+        took_us: microseconds that one row took, measured when it was made; None as above.
     """
 
     runtime: str
     input_order: tuple[int, ...]
     output_order: tuple[int, ...]
     max_relative_error: float
+    placement: Placement = Placement.THREADS
+    tolerance: float | None = None
+    took_us: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the stored form."""
-        return {
+        stored: dict[str, object] = {
             "runtime": self.runtime,
             "input_order": list(self.input_order),
             "output_order": list(self.output_order),
             "max_relative_error": self.max_relative_error,
         }
+        if self.tolerance is not None:
+            stored |= {"placement": self.placement.value, "tolerance": self.tolerance, "took_us": self.took_us}
+        return stored
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ServingPlan":
@@ -96,6 +121,9 @@ class ServingPlan:
             input_order=tuple(value["input_order"]),
             output_order=tuple(value["output_order"]),
             max_relative_error=value["max_relative_error"],
+            placement=Placement(value.get("placement", Placement.THREADS)),
+            tolerance=value.get("tolerance"),
+            took_us=value.get("took_us"),
         )
 
 
@@ -115,6 +143,7 @@ class ModelVersion:
         signature: what it takes and gives.
         findings: what the scanners noted, as they report it.
         plan: in which form it is served.
+        other_plans: further forms in which it could be, the better first.
         artifacts: its sealed blobs.
         created_by: who uploaded it.
         created_at: when.
@@ -136,6 +165,7 @@ class ModelVersion:
     created_at: datetime
     findings: tuple[Mapping[str, Any], ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    other_plans: tuple[ServingPlan, ...] = ()
     publisher: Publisher | None = None
     manifest: str = ""
 

@@ -82,6 +82,7 @@ async def add_version(session: TenantSession, version: ModelVersion) -> None:
         signature=version.signature.to_json(),
         findings=[dict(finding) for finding in version.findings],
         plan=version.plan.to_json(),
+        other_plans=[plan.to_json() for plan in version.other_plans],
         created_by=version.created_by,
         created_at=version.created_at,
         publisher=None if version.publisher is None else version.publisher.to_json(),
@@ -284,6 +285,7 @@ def _version_or_broken(row: RowMapping, name: str, owner: TenantId, artifacts: t
         nothing: dict[str, Any] = {
             "signature": _NO_SIGNATURE,
             "plan": _NO_PLAN,
+            "other_plans": None,
             "findings": [],
             "publisher": None,
             "stage": stage,
@@ -303,6 +305,7 @@ def _version(row: Mapping[str, Any], name: str, owner: TenantId, artifacts: tupl
         size_bytes=row["size_bytes"],
         signature=ModelSignature.from_json(row["signature"]),
         plan=ServingPlan.from_json(row["plan"]),
+        other_plans=tuple(ServingPlan.from_json(plan) for plan in row["other_plans"] or ()),
         findings=tuple(row["findings"]),
         artifacts=artifacts,
         created_by=row["created_by"],

@@ -40,6 +40,7 @@ MODEL_VERSIONS: Final = Table(
     Column("signature", JSON, nullable=False),
     Column("findings", JSON, nullable=False),
     Column("plan", JSON, nullable=False),
+    Column("other_plans", JSON(none_as_null=True)),
     Column("created_by", String(160), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("manifest", Text),
