@@ -69,11 +69,13 @@ class ScanReport:
         format: `keras`, `tflite`.
         findings: in the order of discovery, at most `MAX_FINDINGS`.
         scanner_version: `SCANNER_VERSION` of the scanner that made it.
+        has_control_flow: whether the graph can loop, so that how long it computes is not known beforehand.
     """
 
     format: str
     findings: tuple[Finding, ...] = ()
     scanner_version: str = SCANNER_VERSION
+    has_control_flow: bool = False
 
     @property
     def refusals(self) -> tuple[Finding, ...]:

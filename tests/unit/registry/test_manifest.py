@@ -20,7 +20,7 @@ from maas_gateway.keyring.statements import Statements
 from maas_gateway.registry.artifacts import Artifacts, Place
 from maas_gateway.registry.directory import DirectoryBlobs
 from maas_gateway.registry.manifest import KIND, check_manifest, digest_in, manifest_of
-from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion, ServingPlan, Stage
+from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion, Placement, ServingPlan, Stage
 from maas_gateway.registry.publishers import Publisher, SignatureForm
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
@@ -102,6 +102,8 @@ BOUND: dict[str, dict[str, Any]] = {
     "the plan's outputs are fewer": _plan(output_order=(1,)),
     "the plan's error is another": _plan(max_relative_error=1e-06),
     "the plan's error is none": _plan(max_relative_error=0),
+    "the plan runs elsewhere": _plan(placement=Placement.PROCESS, tolerance=1e-5, took_us=6),
+    "a further plan is added": {"other_plans": (ServingPlan("keras", (0, 1), (1, 0), 0.0),)},
     "who uploaded it is another": {"created_by": "owner@globex"},
     "it was uploaded a microsecond later": {"created_at": VERSION.created_at + timedelta(microseconds=1)},
     "it was uploaded without a zone": {"created_at": VERSION.created_at.replace(tzinfo=None)},
