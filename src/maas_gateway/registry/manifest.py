@@ -12,7 +12,8 @@ from maas_gateway.errors import SignatureRejected
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion, ServingPlan
 
 KIND: Final = "maas-manifest"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_FORMAT_OF_ONE_PLAN: Final = 1  # of versions from before there was a choice
 
 
 def manifest_of(version: ModelVersion, *, scanners: Mapping[str, str]) -> dict[str, object]:
@@ -56,8 +57,11 @@ def check_manifest(manifest: Mapping[str, object], version: ModelVersion, role: 
     """
     refused = SignatureRejected(f"version {version.version} of '{version.model}' is not what its manifest says")
     bound = _bound(version)
-    said = {"other_plans": [], **manifest}  # manifests from before there was a choice say nothing of it
-    if manifest.get("format") != _FORMAT or any(said.get(name) != value for name, value in bound.items()):
+    if manifest.get("format") == _FORMAT_OF_ONE_PLAN and not version.other_plans:
+        del bound["other_plans"]
+    elif manifest.get("format") != _FORMAT:
+        raise refused
+    if any(manifest.get(name) != value for name, value in bound.items()):
         raise refused
     artifact = version.artifact(role)
     artifacts = manifest.get("artifacts")

@@ -194,6 +194,12 @@ def test_manifest_from_before_there_were_publishers_passes_for_an_unsigned_row_o
     _refused(manifest, VERSION)
 
 
+def test_manifest_from_before_there_was_a_choice_of_plans_fits_a_version_of_one_plan() -> None:
+    old = {name: value for name, value in MANIFEST.items() if name != "other_plans"} | {"format": 1}
+    assert check_manifest(old, VERSION, ArtifactRole.LITERT) == 7_000
+    _refused(old, dataclasses.replace(VERSION, other_plans=(ServingPlan("keras", (0, 1), (1, 0), 0.0),)))
+
+
 def test_every_field_of_a_version_is_bound_or_is_known_to_be_free() -> None:
     """A new field is put into the manifest, or into the table of what may change."""
     tried = {name for changes in (*BOUND.values(), *FREE.values()) for name in changes}
@@ -217,7 +223,7 @@ def _saying(artifacts: object) -> dict[str, object]:
     "manifest",
     [
         pytest.param({}, id="nothing"),
-        pytest.param({**MANIFEST, "format": 2}, id="another format"),
+        pytest.param({**MANIFEST, "format": 3}, id="another format"),
         pytest.param({**MANIFEST, "format": "1"}, id="a format that is text"),
         pytest.param({**MANIFEST, "format": None}, id="a format that is null"),
         pytest.param(_saying(None), id="artifacts that are null"),
