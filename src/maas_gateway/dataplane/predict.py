@@ -100,6 +100,8 @@ class Predict:
         if counted is not None:
             await counted.spend(request.n_rows)
         tenant, deadline, charge = asking.principal.tenant, asking.deadline, terms.meter.count
+        if request.timeout_s is not None:
+            deadline = deadline.sooner(request.timeout_s)
         try:
             try:
                 outputs = await servable.batcher.submit(request, tenant, deadline, charge)

@@ -1,8 +1,8 @@
 """The Open Inference Protocol door: its paths, its verbs, its errors.
 
 Rules: health is public and tells of the gateway, never of a tenant's models; the version part of a
-path is a number or, as an extension, `/labels/<label>`; JSON only so far, so a body that announces
-binary data is refused with a sentence.
+path is a number or, as an extension, `/labels/<label>`; whether raw bytes follow a body's JSON its header
+`Inference-Header-Content-Length` decides, whatever its content type says.
 
 Source: Open Inference Protocol, "HTTP/REST"; KServe and Triton clients' expectations of its answers.
 """
@@ -27,9 +27,10 @@ from maas_gateway.errors import (
 )
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.principal import Principal
+from maas_gateway.protocols.open_inference.binary import LENGTH_HEADER
 from maas_gateway.protocols.open_inference.codec import read_infer, write_error, write_infer
-from maas_gateway.protocols.open_inference.inputs import BINARY_REFUSAL
 from maas_gateway.protocols.open_inference.metadata import write_model_metadata, write_server_metadata
+from maas_gateway.protocols.open_inference.outputs import PLAIN
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.web.door import Door, PredictionLimits
@@ -40,6 +41,7 @@ PREFIX: Final = "/v2"
 SERVER: Final = "maas-gateway"
 
 _MODEL: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer)?/?", re.ASCII)
+_OCTETS: Final = b"application/octet-stream"
 _HEALTH: Final = {
     "/v2/health/live": b'{"live":true}',
     "/v2/health/ready": b'{"ready":true,"live":true}',
@@ -122,16 +124,23 @@ class OpenInferenceRoutes:
 
     async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, deadline: Deadline) -> None:
         given_id: str | None = None
+        form = PLAIN
+        has_rows = True
 
         async def read(signature: ModelSignature) -> InferenceRequest:
-            nonlocal given_id
-            if exchange.header(b"inference-header-content-length") is not None:
-                raise UnsupportedEncoding(BINARY_REFUSAL)
-            request, given_id = read_infer(await exchange.body(self._max_body_bytes, deadline), signature)
-            return request
+            nonlocal given_id, form, has_rows
+            body = await exchange.body(self._max_body_bytes, deadline)
+            asked = read_infer(body, signature, header=exchange.header(LENGTH_HEADER), model=ref.name)
+            given_id, form, has_rows = asked.request_id, asked.form, signature.has_batch
+            return asked.request
 
         response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
-        await exchange.answer(200, write_infer(response, given_id or exchange.request_id))
+        written = write_infer(response, given_id or exchange.request_id, form, has_rows=has_rows)
+        if written.json_bytes is None:
+            await exchange.answer(200, written.body)
+            return
+        length = (LENGTH_HEADER, str(written.json_bytes).encode())
+        await exchange.answer(200, written.body, [length], content_type=_OCTETS)
 
 
 async def _health(exchange: Exchange) -> None:
