@@ -40,6 +40,7 @@ class Waiting:
         deadline: when its answer is of no use any more.
         future: gets all outputs, or the error; done also when the caller has gone.
         charge: told of an answer's rows and of its part of the engine's seconds, before the caller has it.
+        came_s: when it came, on the monotonic clock.
     """
 
     request: InferenceRequest
@@ -47,6 +48,7 @@ class Waiting:
     deadline: Deadline
     future: asyncio.Future[Arrays]
     charge: Charge | None = None
+    came_s: float = 0.0
 
     def fail(self, error: Exception) -> None:
         """Give the caller an error, unless it has an answer or has gone."""

@@ -56,6 +56,26 @@ def _of_gateway() -> dict[str, Any]:
                 errors=(405, 500),
             )
         },
+        "/v2/models": {
+            "get": _DOOR.operation(
+                "",
+                "Your models",
+                schemas.MODELS_RESPONSE,
+                description="The names of the models that serve and that you may read, shared ones too.",
+                need="any",
+                errors=(401, 405, 500),
+            )
+        },
+        "/v2/models/stats": {
+            "get": _DOOR.operation(
+                "",
+                "Statistics of your models",
+                schemas.STATISTICS_RESPONSE,
+                description="What this process has computed with your tenant's models that you may read.",
+                need="any",
+                errors=(401, 405, 500),
+            )
+        },
         "/v2": {
             "get": _DOOR.operation(
                 "",
@@ -93,6 +113,29 @@ def _of_models() -> dict[str, Any]:
                 description=f"The model's serving versions, inputs and outputs. {who}",
                 need=Permission.MODEL_READ,
                 errors=(401, 404, 405, 500, 504),
+            )
+        }
+        paths[f"{model}/config"] = {
+            "get": _DOOR.operation(
+                model,
+                f"Configuration{which}",
+                schemas.CONFIGURATION_RESPONSE,
+                description=f"How the model is run, in the form of Triton's model configuration. {who}",
+                need=Permission.MODEL_READ,
+                errors=(401, 404, 405, 500, 504),
+            )
+        }
+        paths[f"{model}/stats"] = {
+            "get": _DOOR.operation(
+                model,
+                f"Statistics{which}",
+                schemas.STATISTICS_RESPONSE,
+                description=(
+                    "What this process has computed with the model's serving versions since it loaded them; a model "
+                    f"that another tenant shares tells none. {who}"
+                ),
+                need=Permission.MODEL_READ,
+                errors=(400, 401, 404, 405, 500, 504),
             )
         }
         paths[f"{model}/ready"] = {
