@@ -199,6 +199,8 @@ EXAMPLES: dict[str, Example] = {
     "POST /oauth/introspect": Example(200, b"token=unknown"),
     "GET /v1/models": Example(),
     "GET /v2": Example(),
+    "GET /v2/models": Example(),
+    "GET /v2/models/stats": Example(),
     **{
         f"{method} {start}{which}{rest}": Example(200, body)
         for which in ("", "/versions/{version}", "/labels/{label}")
@@ -209,6 +211,8 @@ EXAMPLES: dict[str, Example] = {
             ("POST", "/v2/models/{model}", "/infer", "tensors"),
             ("GET", "/v2/models/{model}", "", None),
             ("GET", "/v2/models/{model}", "/ready", None),
+            ("GET", "/v2/models/{model}", "/config", None),
+            ("GET", "/v2/models/{model}", "/stats", None),
         )
     },
 }

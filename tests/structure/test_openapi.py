@@ -27,8 +27,10 @@ DOORS = {
     *(("get", f"/v1/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/metadata")),
     ("get", "/v1/models"),
     *(("post", f"/v2/models/{{model}}{which}/infer") for which in WHICH),
-    *(("get", f"/v2/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/ready")),
+    *(("get", f"/v2/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/ready", "/config", "/stats")),
     ("get", "/v2"),
+    ("get", "/v2/models"),
+    ("get", "/v2/models/stats"),
     ("get", "/v2/health/live"),
     ("get", "/v2/health/ready"),
 }
@@ -191,7 +193,7 @@ def test_prediction_door_takes_what_the_document_offers(method: str, path: str) 
         assert pattern.fullmatch(address)
     else:
         assert open_inference.OpenInferenceRoutes.takes(address)
-        known = {"/v2", *open_inference._HEALTH}
+        known = {"/v2", *open_inference._HEALTH, *open_inference._LISTS}
         assert address in known or open_inference._MODEL.fullmatch(address)
 
 
