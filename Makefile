@@ -14,8 +14,10 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 # `make check test` runs every test once: what check has run, test leaves out.
 AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
+GRPC := src/maas_gateway/protocols/open_inference/grpc
+
 .DEFAULT_GOAL := help
-.PHONY: help serve check format lint types contracts unit test test-slow bench lock clean
+.PHONY: help serve check format lint types contracts unit test test-slow bench protos lock clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +56,9 @@ test-slow: $(VENV)/.development ## What takes longer.
 
 bench: $(VENV)/.development ## Speed, as ratios of one run.
 	@$(BIN)/python benchmarks/run.py
+
+protos: $(VENV)/.development ## Describe the messages of the gRPC door anew, from their .proto files.
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=$(GRPC)/proto --descriptor_set_out=$(GRPC)/descriptors.binpb inference.proto health.proto reflection.proto
 
 lock: $(VENV)/.development ## Resolve the dependencies anew.
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --upgrade -o requirements.lock

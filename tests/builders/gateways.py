@@ -180,7 +180,11 @@ def gateway_settings(folder: Path, database: str = SQLITE, **overrides: Any) -> 
         database: "sqlite", or the main database's URL (its key store is `<name>_keys`).
         overrides: further settings, nested like the configuration file; they win.
     """
-    over: dict[str, Any] = {"data_dir": folder / "gateway", "passwords": dict(CHEAP_PASSWORDS)}
+    over: dict[str, Any] = {
+        "data_dir": folder / "gateway",
+        "passwords": dict(CHEAP_PASSWORDS),
+        "grpc": {"is_enabled": False},
+    }
     if database != SQLITE:
         over["database"] = {"url": database}
     for name, value in overrides.items():

@@ -57,13 +57,14 @@ class Served:
 
 
 def free_port() -> int:
-    """Return a port that is free, and whose thousandth successor, the metrics port, is free too."""
+    """Return a port that is free, as are the gRPC port, its successor, and the metrics port, its thousandth one."""
     while True:
-        with socket.socket() as probe, socket.socket() as metrics:
+        with socket.socket() as probe, socket.socket() as grpc, socket.socket() as metrics:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
             if port < 64_000:
                 with contextlib.suppress(OSError):
+                    grpc.bind(("127.0.0.1", port + 1))
                     metrics.bind(("127.0.0.1", port + 1_000))
                     return port
 

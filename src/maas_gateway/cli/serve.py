@@ -70,14 +70,20 @@ def serve_prepared(config: Path | None, settings: Settings) -> None:
 
 def refuse_taken_port(settings: Settings) -> None:
     """Stop with a sentence if another program has a port that is needed."""
-    for host, port in ((settings.http.host, settings.http.port), (settings.metrics.host, settings.metrics_port)):
+    needed = [
+        (settings.http.host, settings.http.port, "--port"),
+        (settings.metrics.host, settings.metrics_port, "--port"),
+    ]
+    if settings.grpc.is_enabled:
+        needed.append((settings.grpc_host, settings.grpc_port, "grpc.port"))
+    for host, port, knob in needed:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError as error:
-                sentence = f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+                sentence = f"cannot listen on {host}:{port}: {error.strerror}; choose another with {knob}"
                 typer.echo(f"maas-gateway: {sentence}", err=True)
                 sys.exit(os.EX_UNAVAILABLE)
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from maas_gateway.errors import Misconfigured
 from maas_gateway.settings.groups import (
+    GRPC,
     HTTP,
     KMS,
     OIDC,
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     public_url: AnyHttpUrl | None = None
     """The address clients use; the `iss` of tokens. None means `http://<host>:<port>`, in development only."""
     http: HTTP = HTTP()
+    grpc: GRPC = GRPC()
     metrics: Metrics = Metrics()
     database: Database = Database()
     keys: Keys = Keys()
@@ -98,6 +100,16 @@ class Settings(BaseSettings):
         if self.public_url is not None:
             return str(self.public_url).rstrip("/")
         return f"http://{self.http.host}:{self.http.port}"
+
+    @property
+    def grpc_host(self) -> str:
+        """The address of the gRPC door."""
+        return self.http.host if self.grpc.host is None else self.grpc.host
+
+    @property
+    def grpc_port(self) -> int:
+        """The port of the gRPC door."""
+        return self.grpc.port or (self.http.port + 1 if self.http.port else 0)
 
     @property
     def metrics_port(self) -> int:

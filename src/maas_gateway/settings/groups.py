@@ -36,6 +36,33 @@ class HTTP(Group):
     """Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
 
+class GRPC(Group):
+    """The gRPC door: the Open Inference Protocol over HTTP/2."""
+
+    is_enabled: bool = True
+    """Whether it is open."""
+    host: str | None = None
+    """Address to listen on; none means that of the public door."""
+    port: Port = 0
+    """Port to listen on; 0 means the HTTP port + 1."""
+    max_message_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1 << 30)
+    """Largest message, in bytes, inflated."""
+    max_calls: int = Field(default=1_024, ge=1, le=100_000)
+    """Calls that one worker answers at once, streams included; one more is answered RESOURCE_EXHAUSTED."""
+    max_streams: int = Field(default=256, ge=1, le=100_000)
+    """Streams that are open at once in one worker; one more is answered UNAVAILABLE."""
+    max_calls_a_connection: int = Field(default=128, ge=1, le=100_000)
+    """Calls at once on one connection; its client holds further ones back."""
+    max_under_way: int = Field(default=8, ge=1, le=1_024)
+    """Requests of one stream that are under way at once; the next is read when the oldest is answered."""
+    idle_s: float = Field(default=300, ge=1, le=86_400)
+    """Seconds after which a stream ends on which nothing comes, and a connection without calls."""
+    ping_every_s: float = Field(default=60, ge=10, le=7_200)
+    """Seconds of silence after which a client is asked whether it is still there."""
+    least_ping_s: float = Field(default=10, ge=1, le=3_600)
+    """Least seconds between a client's own pings; one that pings more often is disconnected."""
+
+
 class Metrics(Group):
     """The metrics door, for Prometheus."""
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from maas_gateway.errors import InvalidRequest, MalformedBody, SignatureMismatch, Unsupported
-from maas_gateway.protocols.open_inference.binary import Section
+from maas_gateway.protocols.open_inference.binary import Section, shaped
 from maas_gateway.tensors.arrays import MAX_RANK, Dialect, Fault, Strings, array_from_json
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
@@ -40,22 +40,27 @@ def read_input(entry: object, position: int, signature: ModelSignature, section:
     name = entry.get("name")
     if not isinstance(name, str):
         raise MalformedBody(f"inputs[{position}]: 'name' must be a string")
-    spec = _spec_of(name, signature)
+    spec = spec_of(name, signature)
     dialect = _UTF8
     if "parameters" in entry:
         parameters = entry["parameters"]
         dialect = _read_parameters(parameters, name, has_data="data" in entry)
         if "binary_data_size" in parameters:
-            _check_datatype(entry.get("datatype"), spec)
-            shape = _read_shape(entry.get("shape"), name)
+            check_datatype(entry.get("datatype"), spec)
+            shape = read_shape(entry.get("shape"), name)
             return Tensor(name, spec.datatype, section.take(spec, shape, parameters["binary_data_size"]))
     datatype = _datatype_of(entry.get("datatype"), spec)
     if "data" not in entry:
         raise MalformedBody(f"input '{name}': 'data' is missing")
-    return Tensor(name, datatype, _read_data(entry["data"], _read_shape(entry.get("shape"), name), spec, dialect))
+    return Tensor(name, datatype, _read_data(entry["data"], read_shape(entry.get("shape"), name), spec, dialect))
 
 
-def _spec_of(name: str, signature: ModelSignature) -> TensorSpec:
+def spec_of(name: str, signature: ModelSignature) -> TensorSpec:
+    """Return the model's input of that name.
+
+    Raises:
+        SignatureMismatch: it has none.
+    """
     for spec in signature.inputs:
         if spec.name == name:
             return spec
@@ -68,10 +73,16 @@ def _datatype_of(value: object, spec: TensorSpec) -> Datatype:
         raise InvalidRequest(
             f"receiving {value} data via JSON is not supported. Please use the binary data format for input {spec.name}"
         )
-    return _check_datatype(value, spec)
+    return check_datatype(value, spec)
 
 
-def _check_datatype(value: object, spec: TensorSpec) -> Datatype:
+def check_datatype(value: object, spec: TensorSpec) -> Datatype:
+    """Return a request's `datatype` if it is the input's.
+
+    Raises:
+        MalformedBody: it is no string.
+        SignatureMismatch: it is another one.
+    """
     if not isinstance(value, str):
         raise MalformedBody(f"input '{spec.name}': 'datatype' must be a string")
     datatype = _DATATYPES.get(value)
@@ -99,7 +110,13 @@ def _read_parameters(parameters: object, name: str, *, has_data: bool) -> Dialec
     return _BASE64 if parameters.get("content_type") == "base64" else _UTF8
 
 
-def _read_shape(shape: object, name: str) -> tuple[int, ...]:
+def read_shape(shape: object, name: str) -> tuple[int, ...]:
+    """Return a request's `shape`.
+
+    Raises:
+        MalformedBody: it is no list of integers that are not negative.
+        SignatureMismatch: it has more dimensions than any model.
+    """
     if not isinstance(shape, list):
         raise MalformedBody(f"input '{name}': 'shape' must be a list of integers")
     if len(shape) > MAX_RANK:
@@ -126,10 +143,7 @@ def _read_data(data: object, shape: tuple[int, ...], spec: TensorSpec, dialect: 
     if spec.datatype is Datatype.FP32 and np.count_nonzero(np.isfinite(array)) != array.size:
         position = int(np.argmin(np.isfinite(array)))
         raise SignatureMismatch(f"input '{spec.name}': element {position} of 'data' is out of range for type: FP32")
-    try:
-        return array.reshape(shape)
-    except ValueError as error:  # no elements, and dimensions whose product is none that NumPy can hold
-        raise SignatureMismatch(f"input '{spec.name}': shape {list(shape)} is too large") from error
+    return shaped(array, spec.name, shape)
 
 
 _MAX_SIZE: Final = 2**63 - 1

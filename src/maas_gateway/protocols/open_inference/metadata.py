@@ -7,10 +7,22 @@ Source: Open Inference Protocol, "Server Metadata", "Model Metadata".
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import orjson
 
 from maas_gateway.tensors.signature import ModelSignature
+
+SERVER: Final = "maas-gateway"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""What works of the protocol's extensions, by Triton's names."""
 
 
 def write_server_metadata(name: str, version: str, extensions: Sequence[str] = ()) -> bytes:

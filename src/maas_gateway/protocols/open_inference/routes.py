@@ -26,13 +26,19 @@ from maas_gateway.errors import (
     Unsupported,
     UnsupportedEncoding,
 )
-from maas_gateway.identifiers import MAX_VERSION, ModelRef
+from maas_gateway.identifiers import ModelRef
 from maas_gateway.principal import Principal
 from maas_gateway.protocols.open_inference.binary import LENGTH_HEADER
 from maas_gateway.protocols.open_inference.codec import read_infer, write_error, write_infer
 from maas_gateway.protocols.open_inference.configuration import write_configuration
-from maas_gateway.protocols.open_inference.metadata import write_model_metadata, write_server_metadata
+from maas_gateway.protocols.open_inference.metadata import (
+    EXTENSIONS,
+    SERVER,
+    write_model_metadata,
+    write_server_metadata,
+)
 from maas_gateway.protocols.open_inference.outputs import PLAIN
+from maas_gateway.protocols.open_inference.references import not_found, of_version
 from maas_gateway.protocols.open_inference.statistics import write_statistics
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
@@ -41,17 +47,6 @@ from maas_gateway.web.exchange import Exchange, Receive, Scope, Send
 from maas_gateway.web.problems import status_of
 
 PREFIX: Final = "/v2"
-SERVER: Final = "maas-gateway"
-EXTENSIONS: Final = (
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "parameters",
-    "schedule_policy",
-    "statistics",
-)
-"""What works of the protocol's extensions, by Triton's names."""
-
 _MODEL: Final = re.compile(
     r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer|/config|/stats)?/?", re.ASCII
 )
@@ -125,7 +120,7 @@ class OpenInferenceRoutes:
         try:
             await self._of_model(exchange, principal, ref, matched[4])
         except ModelNotFound as error:
-            raise ModelNotFound(_not_found(ref)) from error
+            raise ModelNotFound(not_found(ref)) from error
 
     async def _of_model(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str | None) -> None:
         deadline = Deadline.after(self._deadline_s)
@@ -200,17 +195,4 @@ def _only(exchange: Exchange, method: str) -> None:
 
 
 def _ref(matched: re.Match[str]) -> ModelRef:
-    text = matched[2]
-    if text is None:
-        return ModelRef(matched[1], None, matched[3])
-    is_number = text.isdigit() and len(text) <= len(str(MAX_VERSION))
-    # What is no number of ours names no version: it is looked up as a label that cannot exist.
-    return ModelRef(matched[1], int(text)) if is_number else ModelRef(matched[1], None, f"versions/{text[:64]}")
-
-
-def _not_found(ref: ModelRef) -> str:
-    if ref.version is not None:
-        return f"Request for unknown model: '{ref.name}' version {ref.version} is not found"
-    if ref.label is not None:
-        return f"Request for unknown model: '{ref.name}' {ref.label if '/' in ref.label else 'label ' + ref.label} is not found"
-    return f"Request for unknown model: '{ref.name}' is not found"
+    return ModelRef(matched[1], None, matched[3]) if matched[2] is None else of_version(matched[1], matched[2])

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC, with gRPC's own health checks and reflection."""

@@ -1,0 +1,72 @@
+"""gRPC's own health checks: of the gateway, never of a tenant's models; they need no token.
+
+Rules: the whole server and each of its services answer SERVING until the gateway begins to stop; a service that is not
+here is NOT_FOUND to who checks and SERVICE_UNKNOWN to who watches.
+
+Source: gRPC, "GRPC Health Checking Protocol".
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from maas_gateway.errors import NotFound
+from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls, Context
+from maas_gateway.protocols.open_inference.grpc.messages import parsed, written
+
+SERVICE: Final = "grpc.health.v1.Health"
+
+_REQUEST: Final = "grpc.health.v1.HealthCheckRequest"
+_RESPONSE: Final = "grpc.health.v1.HealthCheckResponse"
+
+
+class Health:
+    """Tells whether the gateway answers.
+
+    Args:
+        calls: the frame that all calls share.
+        services: names of the services of this port.
+    """
+
+    def __init__(self, calls: Calls, services: Iterable[str]) -> None:
+        self._calls = calls
+        self._services = frozenset(["", *services])
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether new calls are welcome."""
+        return not self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Tell from now on that new calls are not welcome."""
+        self._stopping.set()
+
+    async def check(self, call: Call, context: Context) -> bytes:
+        """Answer `Check`."""
+        asked = parsed(_REQUEST, await self._calls.message(call, context))
+        if asked.service not in self._services:
+            raise NotFound("there is no such service here")
+        return self._status()
+
+    async def watch(self, call: Call, context: Context) -> None:
+        """Answer `Watch`: now, and once more when the gateway begins to stop."""
+        asked = parsed(_REQUEST, await self._calls.message(call, context))
+        if asked.service not in self._services:
+            await context.write(written(_RESPONSE, {"status": "SERVICE_UNKNOWN"}))
+        else:
+            await context.write(self._status())
+        await self._stopping.wait()
+        if asked.service in self._services:
+            await context.write(self._status())
+
+    async def live(self, _call: Call, _context: Context) -> bytes:
+        """Answer `ServerLive`."""
+        return written("inference.ServerLiveResponse", {"live": True})
+
+    async def ready(self, _call: Call, _context: Context) -> bytes:
+        """Answer `ServerReady`."""
+        return written("inference.ServerReadyResponse", {"ready": self.is_serving})
+
+    def _status(self) -> bytes:
+        return written(_RESPONSE, {"status": "SERVING" if self.is_serving else "NOT_SERVING"})
