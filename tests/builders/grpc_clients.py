@@ -1,7 +1,7 @@
 """A client of the gRPC door, as grpcio makes one, with messages of our own descriptions.
 
-    async with running_grpc(tmp_path) as world, calling(world) as ask:
-        answer = await ask("ModelInfer", a_request(demo), token=token)
+async with running_grpc(tmp_path) as world, calling(world) as ask:
+    answer = await ask("ModelInfer", a_request(demo), token=token)
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,7 +28,12 @@ class Caller:
     channel: grpc.aio.Channel
 
     async def __call__(
-        self, method: str, fields: Mapping[str, Any] | bytes = b"", *, metadata: Sequence[tuple[str, str]] = (), **how: Any
+        self,
+        method: str,
+        fields: Mapping[str, Any] | bytes = b"",
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        **how: Any,
     ) -> Any:
         """Ask a method of the inference service; return its answer as a message.
 
@@ -54,7 +59,9 @@ class Caller:
 async def running_grpc(folder: Path, **overrides: Any) -> AsyncIterator[World]:
     """Run a fresh gateway whose gRPC door has a port of its own."""
     grpc_settings = {"is_enabled": True, **overrides.pop("grpc", {})}
-    async with running_gateway(folder, http={"port": 0, **overrides.pop("http", {})}, grpc=grpc_settings, **overrides) as world:
+    async with running_gateway(
+        folder, http={"port": 0, **overrides.pop("http", {})}, grpc=grpc_settings, **overrides
+    ) as world:
         yield world
 
 
