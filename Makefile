@@ -49,6 +49,7 @@ test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromi
 	@sh tests/install_chromium.sh
 	@sh tests/install_softhsm.sh
 	@sh tests/install_oidc_provider.sh
+	@sh tests/install_clients.sh
 	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m "not slow" $(AFTER_CHECK)
 
 test-slow: $(VENV)/.development ## What takes longer.
