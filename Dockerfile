@@ -27,7 +27,7 @@ ENV PATH=/opt/maas-gateway/bin:$PATH \
     MAAS_KEYS__ROOT_FILE=/var/lib/maas-keys/root.json
 USER 10001:10001
 WORKDIR /var/lib/maas-gateway
-EXPOSE 8080
+EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/v2/health/ready', timeout=4)"]

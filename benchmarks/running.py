@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,10 +51,12 @@ class Running:
     Attributes:
         port: on loopback.
         pid: its process.
+        grpc_port: of the gRPC door, 0 where there is none.
     """
 
     port: int
     pid: int
+    grpc_port: int = 0
 
     def cpu_s(self) -> float:
         """Return the processor time used so far, in seconds."""
@@ -65,11 +67,15 @@ class Running:
 @contextmanager
 def gateway(place: Place, folder: Path) -> Iterator[Running]:
     """Run the gateway as `maas-gateway serve` does, one worker."""
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port, grpc_port = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "maas_gateway", "serve", "--data-dir", str(place.data_dir), "--port", str(port)]
-    environment = {"MAAS_METRICS__PORT": str(metrics_port), "MAAS_LOGS__LEVEL": "warning"}
+    environment = {
+        "MAAS_METRICS__PORT": str(metrics_port),
+        "MAAS_GRPC__PORT": str(grpc_port),
+        "MAAS_LOGS__LEVEL": "warning",
+    }
     with running(command, port, folder / "gateway.log", path="/v2/health/ready", environment=environment) as server:
-        yield server
+        yield replace(server, grpc_port=grpc_port)
 
 
 @contextmanager

@@ -87,8 +87,11 @@ def _written_down(path: Path, settings: Settings) -> dict[str, Any]:
             "invoker": {"client_id": new_client_id(), "client_secret": new_secret()},
             "model": MODEL,
         }
-    if record.get("base_url") != settings.base_url:
-        record = {"base_url": settings.base_url, **{k: v for k, v in record.items() if k != "base_url"}}
+    where = {"base_url": settings.base_url}
+    if settings.grpc.is_enabled:
+        where["grpc"] = f"{settings.grpc_host}:{settings.grpc_port}"
+    if {name: record.get(name) for name in ("base_url", "grpc") if name in record} != where:
+        record = {**where, **{name: value for name, value in record.items() if name not in {"base_url", "grpc"}}}
         write_private(path, record)
     return record
 
@@ -176,6 +179,8 @@ def _announce(settings: Settings, console: Console) -> None:
     token = f"$({program} tokens issue --as invoker --data-dir {folder})"
     body = json.dumps(record["example"], separators=(",", ":"))
     console.print(f"\nDocumentation: {address}/docs")
+    if "grpc" in record:
+        console.print(f"gRPC: {record['grpc']}")
     console.print("Ask the model, from another terminal:\n")
     print(  # noqa: T201  a line to be pasted: no wrapping, no markup
         f"curl -s {address}/v1/models/{MODEL}:predict -H \"Authorization: Bearer {token}\" -d '{body}'\n", flush=True

@@ -8,10 +8,10 @@ own, so that neither takes the places of others.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import structlog
@@ -44,6 +44,7 @@ _OK: Final = number_of(grpc.StatusCode.OK)
 _CANCELLED: Final = number_of(grpc.StatusCode.CANCELLED)
 _INTERNAL: Final = number_of(grpc.StatusCode.INTERNAL)
 
+T = TypeVar("T")
 Context = Any
 """grpc.aio's `ServicerContext`; the library has no types."""
 Headers = list[tuple[bytes, bytes]]
@@ -60,6 +61,7 @@ class Call:
         deadline: when an answer is of no use any more.
         n_body_bytes: size of its message, 0 until that is read.
         about: the model that it names, for the record of a refusal.
+        principal: who calls, once that is known.
         began_s: when it came, on the clock of `time.perf_counter`.
     """
 
@@ -69,6 +71,7 @@ class Call:
     deadline: Deadline
     n_body_bytes: int = 0
     about: str = ""
+    principal: Principal | None = None
     began_s: float = field(default_factory=time.perf_counter)
 
 
@@ -104,50 +107,40 @@ class Calls:
     def answering(self, method: str, answer: Answer) -> Any:
         """Return gRPC's handler of a method whose caller must be known."""
 
-        async def run(_: Any, context: Context) -> bytes:
-            call = self.begin(method, context)
-            principal: Principal | None = None
-            async with self._framed(call, context, lambda: principal):
-                principal = await self.caller(call)
-                return await answer(call, principal, await self.message(call, context))
-            return b""
+        async def work(call: Call, context: Context) -> bytes:
+            principal = await self.caller(call)
+            return await answer(call, principal, await self.message(call, context))
 
         # As a stream of requests, so that the library leaves the message where it is until we ask for it.
-        return grpc.stream_unary_rpc_method_handler(run)
+        return grpc.stream_unary_rpc_method_handler(self._framed(method, work))
 
     def answering_anyone(self, method: str, answer: OpenAnswer) -> Any:
         """Return gRPC's handler of a method that needs no credential."""
 
-        async def run(_: Any, context: Context) -> bytes:
-            call = self.begin(method, context)
-            async with self._framed(call, context, lambda: None), self._as_open():
+        async def work(call: Call, context: Context) -> bytes:
+            with self._as_open():
                 return await answer(call, context)
-            return b""
 
-        return grpc.stream_unary_rpc_method_handler(run)
+        return grpc.stream_unary_rpc_method_handler(self._framed(method, work))
 
     def streaming(self, method: str, stream: Stream) -> Any:
         """Return gRPC's handler of a stream whose caller must be known."""
 
-        async def run(_: Any, context: Context) -> None:
-            call = self.begin(method, context)
-            principal: Principal | None = None
-            async with self._framed(call, context, lambda: principal):
-                principal = await self.caller(call)
-                async with self._as_stream():
-                    await stream(call, principal, context)
+        async def work(call: Call, context: Context) -> None:
+            principal = await self.caller(call)
+            with self._as_stream():
+                await stream(call, principal, context)
 
-        return grpc.stream_stream_rpc_method_handler(run)
+        return grpc.stream_stream_rpc_method_handler(self._framed(method, work))
 
     def streaming_to_anyone(self, method: str, stream: OpenStream) -> Any:
         """Return gRPC's handler of a stream that needs no credential."""
 
-        async def run(_: Any, context: Context) -> None:
-            call = self.begin(method, context)
-            async with self._framed(call, context, lambda: None), self._as_open():
+        async def work(call: Call, context: Context) -> None:
+            with self._as_open():
                 await stream(call, context)
 
-        return grpc.stream_stream_rpc_method_handler(run)
+        return grpc.stream_stream_rpc_method_handler(self._framed(method, work))
 
     def begin(self, method: str, context: Context) -> Call:
         """Return a call that has just come."""
@@ -165,7 +158,9 @@ class Calls:
         Raises:
             Unauthenticated: no credential, or none that counts.
         """
-        return await authenticate(self._authenticator, call.headers, takes_basic=True)
+        principal = await authenticate(self._authenticator, call.headers, takes_basic=True)
+        call.principal = principal
+        return principal
 
     async def message(self, call: Call, context: Context, *, within_s: float | None = None) -> bytes:
         """Read the one message of a call, or the next of a stream.
@@ -184,8 +179,9 @@ class Calls:
         call.n_body_bytes = len(message)
         return bytes(message)
 
-    def refused(self, call: Call, error: GatewayError, principal: Principal | None) -> None:
+    def refused(self, call: Call, error: GatewayError) -> None:
         """Count and record what was refused."""
+        principal = call.principal
         self._metrics.request(DOOR, number_of(code_of(error)), time.perf_counter() - call.began_s)
         what = f"{DOOR} {call.method} {call.about[:_MAX_ABOUT]}".rstrip() if principal else DOOR
         record = refusal(error, principal, what)
@@ -201,27 +197,30 @@ class Calls:
         self._log.exception("request_failed", request_id=call.request_id, door=DOOR)
         self._metrics.request(DOOR, _INTERNAL, time.perf_counter() - call.began_s)
 
-    @asynccontextmanager
-    async def _framed(
-        self, call: Call, context: Context, principal: Callable[[], Principal | None]
-    ) -> AsyncIterator[None]:
-        try:
-            yield
-        except GatewayError as error:
-            self.refused(call, error, principal())
-            await context.abort(code_of(error), detail_of(error), trailers_of(error, call.request_id))
-        except asyncio.CancelledError:
-            self._metrics.request(DOOR, _CANCELLED, time.perf_counter() - call.began_s)
-            raise
-        except Exception:  # noqa: BLE001  the outermost frame of a door
-            self.failed(call)
-            await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED, ((REQUEST_ID, call.request_id),))
-        else:
+    def _framed(self, method: str, work: Callable[[Call, Context], Awaitable[T]]) -> Callable[[Any, Context], Any]:
+        async def run(_: Any, context: Context) -> T:
+            call = self.begin(method, context)
+            try:
+                done = await work(call, context)
+            except GatewayError as error:
+                self.refused(call, error)
+                await context.abort(code_of(error), detail_of(error), trailers_of(error, call.request_id))
+                raise
+            except asyncio.CancelledError:
+                self._metrics.request(DOOR, _CANCELLED, time.perf_counter() - call.began_s)
+                raise
+            except Exception:
+                self.failed(call)
+                await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED, ((REQUEST_ID, call.request_id),))
+                raise
             context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
             self.answered(call)
+            return done
 
-    @asynccontextmanager
-    async def _as_stream(self) -> AsyncIterator[None]:
+        return run
+
+    @contextmanager
+    def _as_stream(self) -> Iterator[None]:
         if self._n_streams >= self._max_streams:
             raise Overloaded("too many streams are open", retry_after_s=1)
         self._n_streams += 1
@@ -230,8 +229,8 @@ class Calls:
         finally:
             self._n_streams -= 1
 
-    @asynccontextmanager
-    async def _as_open(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _as_open(self) -> Iterator[None]:
         if self._n_open >= MAX_OPEN:
             raise Overloaded("too many calls without a credential run", retry_after_s=1)
         self._n_open += 1

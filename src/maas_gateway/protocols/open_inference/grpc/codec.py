@@ -226,7 +226,7 @@ def _sizes(value: Value, what: str) -> list[int]:
         return [signed(value)]
     if len(value) > 10 * MAX_RANK:
         raise SignatureMismatch(f"{what}: 'shape' has more than {MAX_RANK} dimensions")
-    return [signed(int(size)) for piece in wire.packed(value, f"{what}: 'shape'") for size in piece]
+    return [signed(size) for size in wire.numbers(value, f"{what}: 'shape'")]
 
 
 def _output(entry: memoryview, position: int) -> dict[str, object]:

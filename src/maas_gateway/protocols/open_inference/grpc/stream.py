@@ -86,7 +86,7 @@ class InferStreams:
             return None
         call = self._calls.begin(METHOD, context)
         call.n_body_bytes = len(message)
-        bearer = await self._calls.caller(stream)
+        bearer = call.principal = await self._calls.caller(stream)
         if bearer.subject != principal.subject:  # pragma: no cover  a token has one subject
             raise Unavailable("the stream's caller is another one now")
         return call, bearer, message
@@ -116,7 +116,7 @@ class InferStreams:
             is_last_told = wants_final(known)
             answer = await self._methods.infer_of(call, principal, known, is_last_told=is_last_told)
         except GatewayError as error:
-            self._calls.refused(call, error, principal)
+            self._calls.refused(call, error)
             return refused_in_stream(detail_of(error), known, call.request_id)
         except Exception:  # noqa: BLE001  the outermost frame of a door
             self._calls.failed(call)

@@ -111,6 +111,19 @@ def packed(content: memoryview, what: str) -> Iterator[np.ndarray]:
         yield block.astype(np.uint64) if ends.size == block.size else _joined(block, ends, what)
 
 
+def numbers(content: memoryview, what: str) -> list[int]:
+    """Return packed varints where there are few.
+
+    Raises:
+        MalformedBody: a varint is cut short or too long.
+    """
+    found, at = [], 0
+    while at < len(content):
+        value, at = _varint(content, at, what)
+        found.append(value)
+    return found
+
+
 def field(number: int, content: bytes | memoryview) -> bytes:
     """Return a field of bytes, text or a message, as it is written."""
     return b"".join((head(number, len(content)), content))
