@@ -22,6 +22,7 @@ from maas_gateway.protocols.open_inference.grpc.messages import message_class, w
 pytestmark = pytest.mark.anyio
 
 Metadata = tuple[tuple[str, str], ...]
+REFUSED_WITHIN_S = 20
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 REFLECTION = "ServerReflection/ServerReflectionInfo"
 
@@ -39,7 +40,8 @@ def _bearer(token: str) -> Metadata:
 
 async def _refusal(asking: Any) -> tuple[StatusCode, str, dict[str, str]]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asking
+        async with asyncio.timeout(REFUSED_WITHIN_S):
+            await asking
     return caught.value.code(), caught.value.details(), dict(caught.value.trailing_metadata())
 
 
