@@ -19,10 +19,10 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.tensors.safetensors import (
@@ -87,13 +87,14 @@ class FlatModel:
         for start in range(0, len(self.head), _PIECE_BYTES):
             yield self.head[start : start + _PIECE_BYTES]
         for variable in self.variables.values():
-            content = np.ascontiguousarray(variable).reshape(-1).view(np.uint8)
+            content = _content(variable)
             for start in range(0, len(content), _PIECE_BYTES):
                 yield content[start : start + _PIECE_BYTES].tobytes()
 
     def read(self, name: str) -> Array:
-        """Return one tensor."""
-        return np.asarray(self.variables[name])
+        """Return one tensor as whoever reads the file finds it."""
+        flat = self.layout.tensors[name]
+        return as_array(Flat(flat.dtype, flat.shape), _content(self.variables[name]).tobytes())
 
 
 def flatten(model: "keras.Model") -> FlatModel:
@@ -162,6 +163,15 @@ def rebuild(
     return model
 
 
+def rebuild_flat(flat: FlatModel) -> "keras.Model":
+    """Make a second Keras model from one that was laid out, reading it as it will be read from its file.
+
+    Raises:
+        NotConvertible: see `rebuild`.
+    """
+    return rebuild(json.loads(flat.layout.metadata[CONFIG]), flat.read, names=flat.layout.tensors)
+
+
 def rebuild_from(content: memoryview | bytes) -> "keras.Model":
     """Make a Keras model from a whole flat file in memory, which was scanned.
 
@@ -194,13 +204,18 @@ def as_array(flat: Flat, data: memoryview | bytes) -> Array:
     return np.frombuffer(data, _numpy_dtype(flat.dtype), count, flat.offset).reshape(flat.shape)
 
 
-def _numpy_dtype(dtype: str) -> DTypeLike:
+def _numpy_dtype(dtype: str) -> np.dtype[Any]:
     if dtype == "BF16":
         # imported where it runs: it comes with Keras, into confined processes only
         import ml_dtypes  # noqa: PLC0415
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NAMES[dtype])
+
+
+def _content(variable: "keras.Variable") -> NDArray[np.uint8]:
+    return np.ascontiguousarray(variable).reshape(-1).view(np.uint8)
 
 
 def _flat_of(name: str, variable: "keras.Variable") -> Flat:
