@@ -120,7 +120,7 @@ class Examiner:
                 form, _each(rebuilt.chunks()), size_bytes=rebuilt.size_bytes, sink=made.add
             )
             await made.finish()
-        forms, found, scanners = await self._scanned(conversion, rebuilt, made)
+        forms, found, scanners = await self._scanned(conversion, rebuilt, made, report)
         notes = [Finding("conversion", "note", f"format {form}", note) for note in conversion.notes]
         return Examined(
             signature=ModelSignature.from_json(conversion.signature),
@@ -139,7 +139,7 @@ class Examiner:
         return rebuilt
 
     async def _scanned(
-        self, conversion: Conversion, upload: Spool, made: Spool
+        self, conversion: Conversion, upload: Spool, made: Spool, known: ScanReport
     ) -> tuple[list[Form], list[Finding], dict[str, str]]:
         """Return the plans whose scan is clean, what all their scans noted, and by which rules."""
         forms: list[Form] = []
@@ -153,7 +153,7 @@ class Examiner:
             reason = report.refuse_reason()
             if reason is None:
                 forms.append(Form(_serving_plan(plan, report), content))
-                findings += [_of_plan(plan.runtime, finding) for finding in report.findings]
+                findings += _of_plan(plan.runtime, report, known)
             else:
                 refused = report
                 note = f"the scanner does not accept it, so the model is served without it: {reason}"
@@ -177,8 +177,14 @@ def _serving_plan(plan: ConvertedPlan, report: ScanReport) -> ServingPlan:
     )
 
 
-def _of_plan(runtime: str, finding: Finding) -> Finding:
-    return Finding(finding.rule, finding.severity, f"plan {runtime}: {finding.where}", finding.message)
+def _of_plan(runtime: str, report: ScanReport, known: ScanReport) -> list[Finding]:
+    """Return what the scan of a plan found and that of the upload did not."""
+    before = {(finding.rule, finding.message) for finding in known.findings}
+    return [
+        Finding(finding.rule, finding.severity, f"plan {runtime}: {finding.where}", finding.message)
+        for finding in report.findings
+        if (finding.rule, finding.message) not in before
+    ]
 
 
 async def _each(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -9,16 +9,18 @@ from typing import Final
 
 from maas_gateway.scanning.keras_archive import KerasScanner
 from maas_gateway.scanning.keras_rebuilt import RebuiltKerasScanner
+from maas_gateway.scanning.onnx_graph import ONNXScanner
+from maas_gateway.scanning.onnx_rebuild import rebuild as rebuild_onnx
 from maas_gateway.scanning.scanner import Scanner, Source
 from maas_gateway.scanning.tflite_graph import TFLiteScanner
 
-UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType({"keras": KerasScanner})
+UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType({"keras": KerasScanner, "onnx": ONNXScanner})
 """By the name that the publisher gives a format."""
 
 PLANS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
-    {"litert": TFLiteScanner, "keras": RebuiltKerasScanner}
+    {"litert": TFLiteScanner, "keras": RebuiltKerasScanner, "onnx": ONNXScanner}
 )
 """By runtime."""
 
-REBUILDERS: Final[Mapping[str, Callable[[Source], Iterator[bytes]]]] = MappingProxyType({})
+REBUILDERS: Final[Mapping[str, Callable[[Source], Iterator[bytes]]]] = MappingProxyType({"onnx": rebuild_onnx})
 """By format: what writes an upload anew from what was understood of it, once its scan was clean."""

@@ -1,7 +1,7 @@
 """What a conversion yields, and how the child's word for it is read: field by field, every number checked.
 
 The header is `{"signature": {"inputs", "outputs"}, "plans": [{"runtime", "n_bytes", "input_order", "output_order",
-"max_relative_error", "tolerance", "took_us"}], "n_compared", "notes": [sentence]}`, or `{"refused": sentence}`; the
+"max_relative_error", "tolerance", "took_us"}], "n_compared", "notes": [sentence]}` (notes may be left out), or `{"refused": sentence}`; the
 plans' contents follow one after another in that order.
 
 Rules: names are unique, short and printable; datatypes are the protocol's; an order is a permutation (of positions in
@@ -124,7 +124,7 @@ def read_answer(form: str, header: Mapping[str, object], *, n_bytes: int, took_m
     return Conversion(
         signature={"inputs": inputs, "outputs": outputs},
         plans=_read_plans(form, plans, (len(inputs), len(outputs)), n_bytes=n_bytes),
-        notes=_read_notes(header.get("notes")),
+        notes=_read_notes(header.get("notes", [])),
         n_compared=_read_count(header.get("n_compared")),
         took_ms=took_ms,
     )

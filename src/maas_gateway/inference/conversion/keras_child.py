@@ -12,7 +12,7 @@ changes, is served as the rebuilt model only, and a note says why.
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from maas_gateway.inference.conversion.flatbuffer import Flatbuffer
 from maas_gateway.inference.conversion.loading import load
 from maas_gateway.inference.conversion.lowering import Port, describe, lower, trace
 from maas_gateway.inference.conversion.rebuilt import FlatModel, flatten, rebuild_flat
+from maas_gateway.inference.conversion.receiving import receive
 from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.samples import Array
 from maas_gateway.inference.conversion.weights import check_archive
@@ -62,7 +63,7 @@ class Converted:
 def serve(channel: Channel) -> None:
     """Convert the archive that the channel brings."""
     try:
-        converted = convert(_receive(channel), lambda step: channel.progress(step=step))
+        converted = convert(io.BytesIO(receive(channel)), lambda step: channel.progress(step=step))
     except NotConvertible as refusal:
         channel.answer({"refused": str(refusal)})
         return
@@ -141,15 +142,3 @@ def _graph(function: "ConcreteFunction") -> Engine:
         return [np.asarray(answer) for answer in function(*(tf.constant(array) for array in arrays))]
 
     return run
-
-
-def _receive(channel: Channel) -> io.BytesIO:
-    size_bytes = cast("int", channel.arguments["size_bytes"])
-    archive = io.BytesIO()
-    for piece in channel.request():
-        archive.write(piece)
-        if archive.tell() > size_bytes:
-            break
-    if archive.tell() != size_bytes:
-        raise NotConvertible(f"the archive is not of the {size_bytes} bytes that were announced")
-    return archive

@@ -111,7 +111,7 @@ def test_notes_are_cleaned() -> None:
         pytest.param(plans(took_us=-1), id="a negative time"),
         pytest.param(plans(took_us=1.5), id="a broken time"),
         pytest.param(plans(took_us=1 << 40), id="a time of days"),
-        pytest.param({"notes": None}, id="no notes"),
+        pytest.param({"notes": "none"}, id="notes that are no list"),
         pytest.param({"notes": ["n"] * 11}, id="too many notes"),
         pytest.param({"notes": [1]}, id="a note that is no string"),
         pytest.param(plans(input_order=[0, 0]), id="an order that names one place twice"),
