@@ -17,7 +17,12 @@ import numpy as np
 
 from maas_gateway.inference.conversion.answer import TOLERANCE
 from maas_gateway.inference.conversion.lowering import FREE, Port
-from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import (
+    NotConvertible,
+    keras_reason,
+    raise_if_out_of_memory,
+    sentence,
+)
 from maas_gateway.inference.conversion.samples import Array, Samples
 
 if TYPE_CHECKING:
@@ -165,14 +170,14 @@ def references_of(model: "keras.Model", inputs: Sequence[Port]) -> list[Referenc
         NotConvertible: the model does not run.
     """
     samples = Samples(model, inputs)
-    engine = engine_of(model)
-    found = list(islice(_answered(engine, samples, inputs, ()), len(_BATCHES) * _N_FREE_SIZES))
+    answered = _Answered(engine_of(model), samples, inputs)
+    found = answered.first()
     for times in _LARGER:
         settled = tuple(_is_settled(outputs) for outputs in zip(*(r.outputs for r in found), strict=True))
-        if not found or all(settled):
+        if all(settled):
             break
         samples.scale = times
-        found += islice(_answered(engine, samples, inputs, settled), len(_BATCHES))
+        found += islice(answered.each(settled), len(_BATCHES))
     return found
 
 
@@ -207,19 +212,38 @@ def _is_settled(outputs: Sequence[Array]) -> bool:
     return any(np.max(np.abs(output), initial=0.0, where=np.isfinite(output)) > TINY for output in outputs)
 
 
-def _answered(
-    engine: Engine, samples: Samples, inputs: Sequence[Port], settled: tuple[bool, ...]
-) -> Iterator[Reference]:
-    """Yield batches and answers, for every size that the model accepts."""
-    has_free = any(FREE in port.shape[1:] for port in inputs)
-    for size in _FREE_SIZES if has_free else (0,) * _N_FREE_SIZES:
-        for n_rows in _BATCHES:
-            arrays = samples.draw(n_rows, size)
-            try:
-                answers = engine(arrays)
-            except Exception as fault:
-                raise_if_out_of_memory(fault)
-                if has_free:
-                    break  # too small for this model: try the next size
-                raise NotConvertible(f"Keras cannot run the model: {sentence(str(fault))}") from fault
-            yield Reference(arrays, answers, settled or (False,) * len(answers))
+class _Answered:
+    """Batches that a model has answered."""
+
+    def __init__(self, engine: Engine, samples: Samples, inputs: Sequence[Port]) -> None:
+        self._engine = engine
+        self._samples = samples
+        self._has_free = any(FREE in port.shape[1:] for port in inputs)
+        self._objection: Exception | None = None
+
+    def first(self) -> list[Reference]:
+        """Return some, with integers that the model accepts: they may be places in something small.
+
+        Raises:
+            NotConvertible: the model accepts nothing that was tried.
+        """
+        usual = self._samples.bound
+        for bound in (usual, *(bound for bound in (2, 1) if bound < usual)):
+            self._samples.bound = bound
+            found = list(islice(self.each(()), len(_BATCHES) * _N_FREE_SIZES))
+            if found:
+                return found
+        raise NotConvertible(f"Keras cannot run the model: {keras_reason(str(self._objection))}") from self._objection
+
+    def each(self, settled: tuple[bool, ...]) -> Iterator[Reference]:
+        """Yield batches and answers, for every size that the model accepts."""
+        for size in _FREE_SIZES if self._has_free else (0,) * _N_FREE_SIZES:
+            for n_rows in _BATCHES:
+                arrays = self._samples.draw(n_rows, size)
+                try:
+                    answers = self._engine(arrays)
+                except Exception as objection:  # noqa: BLE001  whatever a model raises is about what it was given
+                    raise_if_out_of_memory(objection)
+                    self._objection = self._objection or objection
+                    break  # too small for this model, or too large: try the next size
+                yield Reference(arrays, answers, settled or (False,) * len(answers))

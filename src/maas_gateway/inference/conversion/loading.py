@@ -9,7 +9,7 @@ import json
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.inference.conversion.weights import WEIGHTS
 from maas_gateway.scanning.keras_assets import limit_of, lookups, with_vocabularies
 from maas_gateway.scanning.scanner import Refusal
@@ -45,7 +45,7 @@ def load(archive: BinaryIO) -> "keras.Model":
             raise
         except Exception as objection:
             raise_if_out_of_memory(objection)
-            raise NotConvertible(f"Keras cannot load it: {sentence(str(objection))}") from objection
+            raise NotConvertible(f"Keras cannot load it: {keras_reason(str(objection))}") from objection
         finally:
             weights.close()
     if not isinstance(model, keras.Model):

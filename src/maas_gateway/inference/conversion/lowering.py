@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, converter_reason, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import (
+    NotConvertible,
+    converter_reason,
+    keras_reason,
+    raise_if_out_of_memory,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -101,7 +106,7 @@ def trace(model: "keras.Model", inputs: Sequence[Port]) -> "ConcreteFunction":
         return tf.function(answer, autograph=False, input_signature=specs).get_concrete_function()
     except Exception as objection:
         raise_if_out_of_memory(objection)
-        raise NotConvertible(f"the model cannot be traced: {sentence(str(objection))}") from objection
+        raise NotConvertible(f"the model cannot be traced: {keras_reason(str(objection))}") from objection
 
 
 def lower(function: "ConcreteFunction", model: "keras.Model") -> bytes:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.tensors.safetensors import (
     PREFIX_BYTES,
     Flat,
@@ -114,8 +114,7 @@ def flatten(model: "keras.Model") -> FlatModel:
     _give_vocabularies(model)
     with ObjectSharingScope():
         config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
-    _number_shared(config, {})
+    _tidy(config, {})
     try:
         text = json.dumps(config, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as objection:
@@ -151,7 +150,7 @@ def rebuild(
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     except Exception as objection:
         raise_if_out_of_memory(objection)
-        raise NotConvertible(f"Keras cannot rebuild the model: {sentence(str(objection))}") from objection
+        raise NotConvertible(f"Keras cannot rebuild the model: {keras_reason(str(objection))}") from objection
     if not isinstance(model, keras.Model):
         raise NotConvertible("the configuration is not a model's")
     variables = _variables(model)
@@ -310,15 +309,16 @@ def _unique(name: str, taken: Collection[str]) -> str:
     return candidate
 
 
-def _number_shared(node: object, numbers: dict[object, int]) -> None:
-    """Count shared objects up instead of naming them by addresses in memory, as Keras does."""
+def _tidy(node: object, numbers: dict[object, int]) -> None:
+    """Drop how models were compiled; count shared objects up instead of naming them by addresses, as Keras does."""
     if isinstance(node, dict):
+        node.pop("compile_config", None)
         if node.get(_SHARED) is not None:
             node[_SHARED] = numbers.setdefault(node[_SHARED], len(numbers))
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for item in node:
-            _number_shared(item, numbers)
+            _tidy(item, numbers)
 
 
 def _give_vocabularies(model: "keras.Model") -> None:

@@ -62,12 +62,13 @@ class Samples:
 
     Attributes:
         scale: times as large floats as usual.
+        bound: integers that no vocabulary gives are below it.
     """
 
     def __init__(self, model: "keras.Model", inputs: Sequence[Port]) -> None:
         self._rng = np.random.default_rng(_SEED)
         self._inputs = inputs
-        self._bound = _integer_bound(model)
+        self.bound = min(_integer_bound(model), _LARGEST_INT8)
         self._spreads = [_spread(tensor) for tensor in model.inputs]
         self._vocabularies = [_vocabulary(tensor) for tensor in model.inputs]
         self.scale = 1.0
@@ -91,7 +92,7 @@ class Samples:
         if not port.dtype.startswith("float"):
             if vocabulary is not None:
                 return self._rng.choice(np.asarray(vocabulary.tokens, np.int64), shape).astype(port.dtype)
-            return self._rng.integers(0, min(self._bound, _LARGEST_INT8), shape).astype(port.dtype)
+            return self._rng.integers(0, self.bound, shape).astype(port.dtype)
         values = self._rng.standard_normal(shape) * self.scale
         spread = self._spreads[place]
         if spread is not None:
