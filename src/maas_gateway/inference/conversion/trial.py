@@ -298,3 +298,16 @@ def _time_one_row(engine: Run, samples: _Samples) -> int:
         engine(arrays)
         took.append(time.perf_counter() - began)
     return max(1, round(sorted(took)[_N_TIMED // 2] * 1e6))
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return names made unique by a suffix `_1`, `_2`, …; an empty one becomes `tensor`."""
+    taken = set(names)
+    found: list[str] = []
+    for name in (name or "tensor" for name in names):
+        candidate, n = name, 0
+        while candidate in found or (n and candidate in taken):
+            n += 1
+            candidate = f"{name}_{n}"
+        found.append(candidate)
+    return found
