@@ -6,7 +6,7 @@ Rules (security.md 2.3, item 1):
     * No ZIP64, no split archive, no encryption, no data descriptor, no extra field. Keras 3.15.1's own saver writes
       STORED members with flag 0, without extra field and without descriptor, so all its files pass.
     * Methods STORED and DEFLATED; a local header repeats its central entry in every field.
-    * Exactly the wanted names, each once; regular files only.
+    * The wanted names, each once, and others only where the format names them; regular files only.
     * A format whose archives are packed by people, not by a saver, may allow what `zip -r` and writers to a pipe add
       (`Allowance`): empty folders; the extra fields of times and owners; and a data descriptor, which must repeat
       the directory's CRC and sizes, behind a DEFLATED member, whose data say themselves where they end.
@@ -124,40 +124,21 @@ def read_directory(source: Source) -> list[str]:
         return []
 
 
-def read_members(source: Source, limits: Mapping[str, MemberLimit]) -> dict[str, Member]:
-    """Return the archive's members by name.
-
-    Args:
-        source: the upload.
-        limits: the names that must be there, all of them and no other, and how large each may be.
-
-    Raises:
-        Refusal: the container breaks a rule of this module.
-    """
-
-    def limit_of(name: str) -> MemberLimit:
-        if name not in limits:
-            raise Refusal(
-                "unexpected-member", _at(name), f"the archive may hold {', '.join(sorted(limits))} and nothing else."
-            )
-        return limits[name]
-
-    members = read_all(source, limit_of)
-    for missing in sorted(set(limits) - set(members)):
-        raise Refusal("missing-member", _at(missing), "the archive lacks this member.")
-    return members
-
-
-def read_all(
-    source: Source, limit_of: Callable[[str], MemberLimit], *, allows: Allowance = NOTHING
+def read_members(
+    source: Source,
+    limits: Mapping[str, MemberLimit],
+    *,
+    limit_of: Callable[[str], MemberLimit | None] = lambda _name: None,
+    allows: Allowance = NOTHING,
 ) -> dict[str, Member]:
-    """Return the archive's members by name, in the order in which they stand in the file.
+    """Return the archive's members by name, in the order in which they lie in the file.
 
     Args:
         source: the upload.
-        limit_of: how large a member of that name may be; of a folder's name, which ends with `/`, too. It raises
-            `Refusal` for a name that may not be there.
-        allows: what else may be there.
+        limits: the names that must be there, all of them, and how large each may be.
+        limit_of: returns how large a member of another name may be, None if there may be none; it is asked about a
+            folder's name, which ends with `/`, too.
+        allows: what may be there beside members.
 
     Raises:
         Refusal: the container breaks a rule of this module.
@@ -169,7 +150,11 @@ def read_all(
         name = _name(entry, allows)
         if name in members:
             raise Refusal("duplicate-member", _at(name), "the archive holds this name twice.")
-        limit = limit_of(name)
+        limit = limits.get(name) or limit_of(name)
+        if limit is None:
+            raise Refusal(
+                "unexpected-member", _at(name), f"the archive may hold {', '.join(sorted(limits))} and nothing else."
+            )
         _check_entry(entry, name, allows)
         _check_size(entry, name, limit)
         member = _member(source, entry, name, position)
@@ -179,6 +164,8 @@ def read_all(
         members[name] = member
     if position != directory_offset:
         raise Refusal("unclaimed-bytes", f"byte {position}", "there are bytes that belong to no member.")
+    for missing in sorted(set(limits) - set(members)):
+        raise Refusal("missing-member", _at(missing), "the archive lacks this member.")
     return {name: member for name, member in members.items() if not name.endswith("/")}
 
 

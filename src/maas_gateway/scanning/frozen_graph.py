@@ -29,7 +29,7 @@ FORMAT: Final = "tensorflow"
 _INPUT: Final = "input_"
 _OUTPUT: Final = "output_"
 _PORT_TYPES: Final = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 10, 17, 19, 22, 23))
-_MAX_RECORDS: Final = 3_000_000
+_MAX_RECORDS: Final = 1_000_000
 
 
 class FrozenGraphScanner:

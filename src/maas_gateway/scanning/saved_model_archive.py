@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from maas_gateway.scanning.archives import Allowance, MemberLimit, read_all, stream_member
+from maas_gateway.scanning.archives import Allowance, MemberLimit, read_members, stream_member
 from maas_gateway.scanning.scanner import Refusal, Source, clip
 from maas_gateway.scanning.tars import GZIP_MAGIC, TAR_MAGIC, TAR_MAGIC_AT, walk_tar
 
@@ -50,12 +50,14 @@ class Part:
         size_bytes: unpacked.
         offset: where its bytes lie in the upload; None where they are compressed.
         pieces: its bytes in order; to be read before the next part is asked for.
+        is_checked_by_reading: whether a fault of the container would show in its bytes only.
     """
 
     name: str
     size_bytes: int
     offset: int | None
     pieces: Iterator[bytes]
+    is_checked_by_reading: bool
 
 
 def is_archive(source: Source) -> bool:
@@ -169,14 +171,14 @@ def _objection(name: str) -> str:
 
 
 def _unzip(source: Source, layout: _Layout) -> Iterator[Part]:
-    members = read_all(source, layout.limit_of, allows=_ALLOWED_IN_ZIP)
+    members = read_members(source, {}, limit_of=layout.limit_of, allows=_ALLOWED_IN_ZIP)
     for name, member in members.items():
         offset = member.data_offset if member.method == 0 else None
         pieces = stream_member(source, member, layout.limit_of(name))
-        yield Part(layout.bare(name), member.size_bytes, offset, pieces)
+        yield Part(layout.bare(name), member.size_bytes, offset, pieces, is_checked_by_reading=True)
 
 
 def _untar(source: Source, layout: _Layout, max_bytes: int) -> Iterator[Part]:
     # headers and filling are some more than the files
     for member in walk_tar(source, layout.limit_of, max_bytes=max_bytes + _MIB, max_ratio=_MAX_RATIO):
-        yield Part(layout.bare(member.name), member.size_bytes, member.offset, member.pieces)
+        yield Part(layout.bare(member.name), member.size_bytes, member.offset, member.pieces, member.offset is None)

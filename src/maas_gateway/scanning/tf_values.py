@@ -183,12 +183,12 @@ class ValueReader:
         if not fields:
             return 0
         values = tensor.spans(fields[0])
-        n_single = tensor.count(fields[0]) - len(values)
-        stored = sum(span.n_bytes for span in values) + _LENGTH * n_single
-        if fields[0] == "string_val":
-            missing = max(n_elements - len(values), 0)
-            self._charge(missing * (values[-1].n_bytes if values else 0), at)
-        return stored
+        n_values = tensor.n_values(fields[0]) // (2 if "complex" in fields[0] else 1)
+        if n_values > n_elements:
+            raise Refusal("constant-size", at, "the constant has more values than its shape asks for.")
+        if fields[0] == "string_val":  # the last text may be any of the last row's, and is of no more than all of it
+            self._charge((n_elements - n_values) * values[-1].n_bytes, at)
+        return sum(span.n_bytes for span in values) + _LENGTH * (tensor.count(fields[0]) - len(values))
 
     def _numbers(self, tensor: Message, dtype: int, n_elements: int) -> tuple[int, ...] | None:
         if dtype not in _INTEGER_FORMATS or n_elements > _MAX_NUMBERS:
