@@ -1,7 +1,7 @@
 """The child's side of the conversation: what a module that runs confined is given."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from maas_gateway.confinement.frames import (
@@ -60,11 +60,14 @@ class Channel:
         """Tell the parent how far the work is."""
         self._write(pack_json(FrameKind.PROGRESS, fields))
 
-    def answer(self, header: Mapping[str, object], payload: bytes | bytearray | memoryview = b"") -> None:
-        """Give the answer: a JSON object and perhaps bytes. Called once."""
+    def answer(
+        self, header: Mapping[str, object], payload: bytes | bytearray | memoryview | Iterable[bytes] = b""
+    ) -> None:
+        """Give the answer: a JSON object and perhaps bytes, whole or in pieces of any size. Called once."""
         self._write(pack_json(FrameKind.ANSWER, header))
-        for piece in split(payload):
-            self._write(pack(FrameKind.DATA, piece))
+        for part in [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload:
+            for piece in split(part):
+                self._write(pack(FrameKind.DATA, piece))
         self._write(pack(FrameKind.END))
 
     def fail(self, kind: str, detail: str) -> None:

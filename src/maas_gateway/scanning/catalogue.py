@@ -1,0 +1,24 @@
+"""Which scanner looks at what: uploads by their format, plans by the runtime that would serve them.
+
+A form is added here and in its own module, and nowhere else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from maas_gateway.scanning.keras_archive import KerasScanner
+from maas_gateway.scanning.keras_rebuilt import RebuiltKerasScanner
+from maas_gateway.scanning.scanner import Scanner, Source
+from maas_gateway.scanning.tflite_graph import TFLiteScanner
+
+UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType({"keras": KerasScanner})
+"""By the name that the publisher gives a format."""
+
+PLANS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
+    {"litert": TFLiteScanner, "keras": RebuiltKerasScanner}
+)
+"""By runtime."""
+
+REBUILDERS: Final[Mapping[str, Callable[[Source], Iterator[bytes]]]] = MappingProxyType({})
+"""By format: what writes an upload anew from what was understood of it, once its scan was clean."""
