@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from maas_gateway.scanning.frozen_graph import FrozenGraphScanner
 from maas_gateway.scanning.keras_archive import KerasScanner
 from maas_gateway.scanning.keras_rebuilt import RebuiltKerasScanner
+from maas_gateway.scanning.saved_model import SavedModelScanner
 from maas_gateway.scanning.scanner import Scanner, Source
 from maas_gateway.scanning.tflite_graph import TFLiteScanner
 
-UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType({"keras": KerasScanner})
+UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
+    {"keras": KerasScanner, "savedmodel": SavedModelScanner}
+)
 """By the name that the publisher gives a format."""
 
 PLANS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
-    {"litert": TFLiteScanner, "keras": RebuiltKerasScanner}
+    {"litert": TFLiteScanner, "keras": RebuiltKerasScanner, "tensorflow": FrozenGraphScanner}
 )
 """By runtime."""
 

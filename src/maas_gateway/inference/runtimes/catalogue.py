@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from maas_gateway.inference.runtimes.litert import LiteRTRuntime
 from maas_gateway.inference.runtimes.runtime import Runtime
+from maas_gateway.inference.runtimes.tensorflow import TensorFlowRuntime
 from maas_gateway.tensors.signature import ModelSignature
 
 
@@ -38,5 +39,7 @@ class Loader(Protocol):
         ...
 
 
-LOADERS: Final[Mapping[str, Loader]] = MappingProxyType({"litert": LiteRTRuntime.load})
+LOADERS: Final[Mapping[str, Loader]] = MappingProxyType(
+    {"litert": LiteRTRuntime.load, "tensorflow": TensorFlowRuntime.load}
+)
 """By the name of the plan that a version's manifest carries."""
