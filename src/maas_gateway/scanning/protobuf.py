@@ -239,6 +239,14 @@ class Wire:
 
     def _record(self, position: int, end: int, at: str) -> tuple[int, int, int | Span, int]:
         """Return number, wire type and value of the record at `position`, and where the next one begins."""
+        start, window = position - self._window_at, self._window
+        if 0 <= start < len(window) - 1 and end - position > 1:  # most records: a tag and a number of one byte each
+            tag, value = window[start], window[start + 1]
+            if tag < _CONTINUES and value < _CONTINUES:
+                if tag & 7 == _VARINT:
+                    return tag >> 3, _VARINT, value, position + 2
+                if tag & 7 == _LENGTH and value <= end - position - 2:
+                    return tag >> 3, _LENGTH, Span(position + 2, value), position + 2 + value
         header = self.bytes_at(Span(position, min(_HEADER_BYTES, end - position)))
         tag, used = _varint(header, 0, at)
         number, wire_type = tag >> 3, tag & 7
