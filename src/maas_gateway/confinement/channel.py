@@ -78,16 +78,14 @@ class Channel:
         """Tell the parent how far the work is."""
         self._write(pack_json(FrameKind.PROGRESS, fields))
 
-    def answer(self, header: Mapping[str, object], payload: bytes | bytearray | memoryview = b"") -> None:
-        """Give the answer: a JSON object and perhaps bytes. Called once, and once for each call."""
-        self.answer_in_parts(header, [payload])
-
-    def answer_in_parts(
-        self, header: Mapping[str, object], parts: Iterable[bytes | bytearray | memoryview]
+    def answer(
+        self,
+        header: Mapping[str, object],
+        payload: bytes | bytearray | memoryview | Iterable[bytes | memoryview] = b"",
     ) -> None:
-        """Give the answer, whose bytes lie in several places."""
+        """Give the answer: a JSON object and perhaps bytes, whole or in pieces of any size. Called once a request or call."""
         self._outgoing.write(pack_json(FrameKind.ANSWER, header))
-        for part in parts:
+        for part in [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload:
             for piece in split(part):
                 self._outgoing.write(PREFIX.pack(FrameKind.DATA, len(piece)))
                 self._outgoing.write(piece)

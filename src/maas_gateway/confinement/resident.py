@@ -135,6 +135,16 @@ class ResidentChild:
         opening = pack_json(FrameKind.CALL, header)
         return self._converse(opening, payload, within_s=within_s, max_answer_bytes=max_answer_bytes)
 
+    def reject(self, detail: str) -> ChildFailed:
+        """Kill it for an answer that is none; return the failure that it has from now on.
+
+        Args:
+            detail: one sentence of ours about it, with nothing in it that the child sent.
+        """
+        failure = ChildFailed(FailureKind.PROTOCOL, detail, stderr_tail=self._tail())
+        self._fail(failure)
+        return failure
+
     @property
     def has_ended(self) -> bool:
         """Whether it has failed, ended, or is closed; asks the kernel."""
@@ -167,14 +177,11 @@ class ResidentChild:
             os.close(self.ended_fd)
             self.ended_fd = -1
 
-    def _converse(
-        self, opening: bytes, payload: Iterable[Piece], *, within_s: float, max_answer_bytes: int
-    ) -> Reply:
+    def _converse(self, opening: bytes, payload: Iterable[Piece], *, within_s: float, max_answer_bytes: int) -> Reply:
         if not self._is_used.acquire(blocking=False):
             raise RuntimeError("a child answers one call at a time")
         try:
-            if self.failure is not None or self._is_closed:
-                raise _again(self.failure)
+            self._require_whole()
             with self._guard:
                 self._until_s = time.monotonic() + within_s
             self._check_silent()
@@ -184,13 +191,9 @@ class ResidentChild:
             self._fail(failure)
             raise
         except FrameRejected as rejected:
-            failure = ChildFailed(FailureKind.PROTOCOL, str(rejected), stderr_tail=self._tail())
-            self._fail(failure)
-            raise failure from None
+            raise self.reject(str(rejected)) from None
         except _Gone:
-            failure = self._explained()
-            self._fail(failure)
-            raise failure from None
+            raise self._explained() from None
         except BaseException:  # the request's own error: half of it is sent, so nothing more can be
             self._fail(ChildFailed(FailureKind.CRASHED, "the child was ended in the middle of a request"))
             raise
@@ -198,6 +201,12 @@ class ResidentChild:
             with self._guard:
                 self._until_s = None
             self._is_used.release()
+
+    def _require_whole(self) -> None:
+        if self.failure is not None:
+            raise ChildFailed(self.failure.kind, self.failure.detail, stderr_tail=self.failure.stderr_tail)
+        if self._is_closed:
+            raise ChildFailed(FailureKind.CRASHED, "the child was ended")
 
     def _check_silent(self) -> None:
         """Refuse a child that has said something since its last answer: it would be taken for the next one."""
@@ -259,7 +268,7 @@ class ResidentChild:
         inbox = self._inbox
         while len(inbox) < PREFIX.size:
             self._wait()
-        kind, length = unpack_prefix(inbox[: PREFIX.size])
+        kind, length = unpack_prefix(bytes(inbox[: PREFIX.size]))
         end = PREFIX.size + length
         while len(inbox) < end:
             self._wait()
@@ -277,9 +286,7 @@ class ResidentChild:
         with self._guard:
             left_s = (self._until_s or 0.0) - time.monotonic()
         if left_s <= 0:
-            raise ChildFailed(
-                FailureKind.TIMED_OUT, "the child did not answer in time", stderr_tail=self._tail()
-            )
+            raise ChildFailed(FailureKind.TIMED_OUT, "the child did not answer in time", stderr_tail=self._tail())
         if for_writing:
             self._poll.register(self._stdin, select.POLLOUT)
         try:
@@ -320,7 +327,9 @@ class ResidentChild:
         del self._stderr_tail[:-_KEPT_STDERR_BYTES]
         with self._guard:
             self._kill()  # what it has started; its own status stays what it was
-            return explain(self._process.poll() if has_ended else None, self._tail())
+            failure = explain(self._process.poll() if has_ended else None, self._tail())
+        self._fail(failure)
+        return failure
 
     def _fail(self, failure: ChildFailed) -> None:
         """Keep how it failed, kill it, and wait until it is gone: whoever looks then finds that it has ended."""
@@ -345,13 +354,6 @@ class _Gone(Exception):
     """The child closed its pipe in the middle of the conversation."""
 
 
-def _again(failure: ChildFailed | None) -> ChildFailed:
-    """Return the failure of a call to a child that had failed before."""
-    if failure is None:
-        return ChildFailed(FailureKind.CRASHED, "the child was ended")
-    return ChildFailed(failure.kind, failure.detail, stderr_tail=failure.stderr_tail)
-
-
 def _is_readable(descriptor: int, within_s: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -359,7 +361,7 @@ def _is_readable(descriptor: int, within_s: float) -> bool:
 
 
 def _start(program: list[str], environment_of_child: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  our own interpreter and arguments of ours
         program,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

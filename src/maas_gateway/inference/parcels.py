@@ -73,7 +73,8 @@ def unpack(header: Mapping[str, object], payload: bytearray, specs: Sequence[Ten
         shape, n_bytes = _read_entry(entry, spec)
         if n_bytes > len(payload) - start:
             raise ParcelRejected(f"'{spec.name}' is longer than what came")
-        arrays.append(_read(payload, start, n_bytes, shape, spec))
+        content = memoryview(payload)[start : start + n_bytes]
+        arrays.append(_read(content, shape, spec))
         start += n_bytes
     if start != len(payload):
         raise ParcelRejected("more came than the arrays hold")
@@ -94,7 +95,7 @@ def size_of(specs: Sequence[TensorSpec], n_rows: int) -> int | None:
 def _raw(array: np.ndarray) -> Part:
     if not array.size:
         return b""
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _strings(array: np.ndarray, spec: TensorSpec) -> bytes:
@@ -132,32 +133,29 @@ def _read_entry(entry: object, spec: TensorSpec) -> tuple[tuple[int, ...], int]:
     return tuple(shape), n_bytes
 
 
-def _read(payload: bytearray, start: int, n_bytes: int, shape: tuple[int, ...], spec: TensorSpec) -> np.ndarray:
+def _read(content: memoryview, shape: tuple[int, ...], spec: TensorSpec) -> np.ndarray:
     count = math.prod(shape)
     if spec.datatype is Datatype.BYTES:
-        return _read_strings(payload, start, n_bytes, count, spec).reshape(shape)
+        return _read_strings(content, count, spec).reshape(shape)
     if not count:
         return np.empty(shape, spec.datatype.numpy)
-    if spec.datatype is Datatype.BOOL and np.frombuffer(payload, np.uint8, count, start).max() > 1:
+    if spec.datatype is Datatype.BOOL and np.frombuffer(content, np.uint8).max() > 1:
         raise ParcelRejected(f"'{spec.name}' holds something else than 0 and 1")
-    array = np.frombuffer(payload, spec.datatype.numpy, count, start).reshape(shape)
+    array = np.frombuffer(content, spec.datatype.numpy).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 
-def _read_strings(payload: bytearray, start: int, n_bytes: int, count: int, spec: TensorSpec) -> np.ndarray:
-    end = start + n_bytes
-    if count * _LENGTH_BYTES > n_bytes:
+def _read_strings(content: memoryview, count: int, spec: TensorSpec) -> np.ndarray:
+    if count * _LENGTH_BYTES > len(content):
         raise ParcelRejected(f"'{spec.name}' does not have the size that its shape asks for")
     array = np.empty(count, np.object_)
+    at = 0
     for place in range(count):
-        content = start + _LENGTH_BYTES
-        if content > end:
+        start = at + _LENGTH_BYTES
+        at = start + int.from_bytes(content[at:start], "little")
+        if at > len(content):
             raise ParcelRejected(f"'{spec.name}' ends in the middle of a string")
-        length = int.from_bytes(payload[start:content], "little")
-        start = content + length
-        if start > end:
-            raise ParcelRejected(f"'{spec.name}' ends in the middle of a string")
-        array[place] = bytes(payload[content:start])
-    if start != end:
+        array[place] = bytes(content[start:at])
+    if at != len(content):
         raise ParcelRejected(f"'{spec.name}' holds more than its strings")
     return array
