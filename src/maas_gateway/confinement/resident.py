@@ -72,7 +72,15 @@ class ResidentChild:
         failure: how it failed; None as long as it has not.
     """
 
-    def __init__(self, module: str, *, limits: Limits, arguments: Mapping[str, object], n_threads: int) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        limits: Limits,
+        arguments: Mapping[str, object],
+        n_threads: int = 1,
+        search_paths: Iterable[Path] = (),
+    ) -> None:
         """Start it. The calling thread has to outlive it: the kernel kills the child when that thread ends.
 
         Args:
@@ -80,12 +88,13 @@ class ResidentChild:
             limits: what the child binds itself by before it imports the module.
             arguments: a JSON object for the module, at most 1 MiB.
             n_threads: how many threads an engine may compute with.
+            search_paths: directories to import from, before the installed ones.
 
         Raises:
             OSError: no process can be started.
         """
         self._first = first(module, arguments, limits)
-        self._process = _start(command(places()), environment(n_threads))
+        self._process = _start(command(places(search_paths)), environment(n_threads))
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -182,8 +191,14 @@ class ResidentChild:
             raise RuntimeError("a child answers one call at a time")
         try:
             self._require_whole()
-            with self._guard:
-                self._until_s = time.monotonic() + within_s
+            return self._exchanged(opening, payload, within_s=within_s, max_answer_bytes=max_answer_bytes)
+        finally:
+            self._is_used.release()
+
+    def _exchanged(self, opening: bytes, payload: Iterable[Piece], *, within_s: float, max_answer_bytes: int) -> Reply:
+        with self._guard:
+            self._until_s = time.monotonic() + within_s
+        try:
             self._check_silent()
             self._send(opening, payload)
             return self._receive(max_answer_bytes)
@@ -200,7 +215,6 @@ class ResidentChild:
         finally:
             with self._guard:
                 self._until_s = None
-            self._is_used.release()
 
     def _require_whole(self) -> None:
         if self.failure is not None:
