@@ -52,13 +52,13 @@ from maas_gateway.dataplane.lease import Lease
 from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
-from maas_gateway.dataplane.servables import BatchLimits, Servables
+from maas_gateway.dataplane.servables import Servables
 from maas_gateway.dataplane.shares import Shares
 from maas_gateway.dataplane.terms import TermsBook
 from maas_gateway.dataplane.turnstile import Turnstile
+from maas_gateway.engines import open_servables
 from maas_gateway.inference.conversion.convert import Conversions
 from maas_gateway.inference.fairness import FairTime
-from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
@@ -332,24 +332,6 @@ async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
         identity.authenticator.forget_standings()
 
 
-def _servables(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> Servables:
-    inference = ground.settings.inference
-    executor = ThreadExecutor(inference.n_threads, fair_time=fair_time)
-    stack.callback(executor.close)
-    servables = Servables(
-        ground.artifacts,
-        executor,
-        limits=BatchLimits(inference.max_batch_rows, inference.max_queue),
-        fair_time=fair_time,
-        audit=ground.acting.audit,
-        metrics=ground.metrics,
-        clock=ground.acting.clock,
-        spawn=ground.tasks.spawn,
-    )
-    stack.push_async_callback(servables.close)
-    return servables
-
-
 def _predict(settings: Settings, models: Models, servables: Servables, accounting: _Accounting) -> Predict:
     turnstile = Turnstile(accounting.terms.weight_of, max_waiting=settings.inference.max_queue)
     return Predict(models, servables, accounting.terms, accounting.limiter, turnstile=turnstile)
@@ -365,7 +347,16 @@ class _Serving:
 
 def _serving(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> _Serving:
     acting, tasks = ground.acting, ground.tasks
-    servables = _servables(ground, fair_time, stack)
+    servables = open_servables(
+        ground.settings.inference,
+        ground.settings.processes,
+        ground.artifacts,
+        fair_time=fair_time,
+        acting=acting,
+        metrics=ground.metrics,
+        spawn=tasks.spawn,
+        stack=stack,
+    )
     reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
     tasks.loop("changes", ground.changes.run)
     tasks.loop("reconcile", reconciler.run)
