@@ -31,8 +31,8 @@ from maas_gateway.errors import (
     ModelNotReady,
     Unavailable,
 )
-from maas_gateway.inference.conversion.refusal import sentence
 from maas_gateway.inference.parcels import ParcelRejected, pack, size_of, unpack
+from maas_gateway.inference.refusal import sentence
 from maas_gateway.tensors.signature import ModelSignature
 
 MODULE: Final = "maas_gateway.inference.process_child"

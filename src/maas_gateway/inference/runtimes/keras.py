@@ -4,7 +4,7 @@ Rules:
 
 * it runs in a confined process only (`inference.process_child`): it computes by the code of a framework that was made to
   run programs, and takes 0.4 GiB and some seconds to start;
-* the model is rebuilt from its flat file (`conversion.rebuilt`) in memory; nothing is read from a disk;
+* the model is rebuilt from its flat file (`inference.rebuilt`) in memory; nothing is read from a disk;
 * the model is traced once into one graph, by `stateless_call`: what layers would write into their variables (the state of
   a recurrent layer, of a generator of random numbers) is returned by the graph and dropped, so that every call begins
   with what was uploaded;
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from maas_gateway.errors import ArtifactRefused, InvalidRequest, ModelNotReady
-from maas_gateway.inference.conversion.rebuilt import rebuild_from
-from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory
+from maas_gateway.inference.rebuilt import rebuild_from
+from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory
 from maas_gateway.tensors.signature import FREE, ModelSignature, TensorSpec
 
 if TYPE_CHECKING:
@@ -110,6 +110,22 @@ class KerasRuntime:
             model = rebuild_from(content)
         except NotConvertible as objection:
             raise ArtifactRefused(f"the Keras model cannot be loaded: {objection}") from objection
+        return cls.of_model(model, signature=signature, input_order=input_order, output_order=output_order)
+
+    @classmethod
+    def of_model(
+        cls,
+        model: "keras.Model",
+        *,
+        signature: ModelSignature,
+        input_order: tuple[int, ...],
+        output_order: tuple[int, ...],
+    ) -> "KerasRuntime":
+        """Make a runtime of a model that was rebuilt already; see `load_content`.
+
+        Raises:
+            ArtifactRefused: it does not fit its signature, or keeps something between calls.
+        """
         function = _trace(model, signature, input_order)
         _check_outputs(function, signature, output_order)
         check_leaves_nothing(function)
@@ -212,7 +228,8 @@ def _check_outputs(function: "ConcreteFunction", signature: ModelSignature, outp
     if sorted(output_order) != list(range(len(found))) or len(output_order) != len(signature.outputs):
         raise ArtifactRefused("the Keras model does not have its signature's outputs")
     for spec, place in zip(signature.outputs, output_order, strict=True):
-        if found[place].dtype.as_numpy_dtype != spec.datatype.numpy.type or found[place].shape.rank != len(spec.shape):
+        has_kind = np.dtype(found[place].dtype.as_numpy_dtype) == spec.datatype.numpy
+        if not has_kind or found[place].shape.rank != len(spec.shape):
             raise ArtifactRefused(f"output '{spec.name}' of the Keras model is not of its signature's kind")
 
 
