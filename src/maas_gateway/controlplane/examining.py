@@ -20,6 +20,7 @@ from maas_gateway.inference.conversion.answer import Conversion, ConvertedPlan
 from maas_gateway.registry.model import Placement, ServingPlan
 from maas_gateway.registry.spool import Spool
 from maas_gateway.scanning.catalogue import PLANS, REBUILDERS, UPLOADS
+from maas_gateway.scanning.formats import foreign
 from maas_gateway.scanning.scanner import Finding, ScanReport, Source, require_clean
 from maas_gateway.tensors.signature import ModelSignature
 
@@ -111,7 +112,7 @@ class Examiner:
             ArtifactRefused: it is unsafe or broken, or cannot be served faithfully.
             Unavailable: it cannot be converted just now.
         """
-        report = await asyncio.to_thread(UPLOADS[form]().scan, upload)
+        report = await asyncio.to_thread(_scan, form, upload)
         require_clean(report)
         rebuilt = await self._rebuilt(form, upload, held)
         async with self._one_conversion:
@@ -162,6 +163,12 @@ class Examiner:
             require_clean(refused or ScanReport("none"))
             raise ArtifactRefused("conversion: the model has no form in which it can be served")
         return forms, findings, scanners
+
+
+def _scan(form: str, upload: Source) -> ScanReport:
+    """Return what there is to say about an upload; what is of another format is told by its content first."""
+    other = foreign(upload, form)
+    return UPLOADS[form]().scan(upload) if other is None else ScanReport(form, (other,))
 
 
 def _serving_plan(plan: ConvertedPlan, report: ScanReport) -> ServingPlan:
