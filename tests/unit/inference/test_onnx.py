@@ -1,7 +1,5 @@
 import contextlib
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +121,7 @@ def test_output_is_the_callers_own_even_where_it_is_a_constant_of_the_model() ->
     signature = ModelSignature(DENSE.inputs, (*DENSE.outputs, TensorSpec("w", FP32, (4, 3))))
     runtime = load(model, signature)
     first, constant = runtime.run((rows(2),))
+    assert first.flags.owndata
     kept = first.copy()
     constant[:] = 0
     second, again = runtime.run((rows(2),))
@@ -259,11 +258,6 @@ def test_load_refuses_weights_in_another_file_by_itself(tmp_path: Path) -> None:
     tensor.external_data.add(key="location", value=str(secret))
     with pytest.raises(ArtifactRefused):
         load(model)
-
-
-def test_engine_is_imported_when_a_model_is_loaded() -> None:
-    program = "import sys\nfrom maas_gateway.inference.runtimes.catalogue import LOADERS\nassert 'onnxruntime' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_catalogue_names_the_onnx_plan() -> None:
