@@ -96,16 +96,12 @@ class KerasRuntime:
             signature: what the model was published with.
             input_order: for each input of the signature its place among the model's inputs.
             output_order: the same for outputs.
-            n_threads: threads of one call, at least 1.
+            n_threads: not looked at: TensorFlow was told by the process's environment before it began.
 
         Raises:
             ArtifactRefused: it cannot be rebuilt, does not fit its signature, or keeps something between calls.
         """
-        # imported where it runs: TensorFlow is loaded in confined processes only
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        del n_threads
         try:
             model = rebuild_from(content)
         except NotConvertible as objection:
