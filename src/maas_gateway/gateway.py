@@ -4,9 +4,9 @@ Rules: background work lives in one task group (`background`) that ends with the
 requests finish first.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from maas_gateway.audit.log import AuditLog
@@ -57,8 +57,7 @@ from maas_gateway.dataplane.shares import Shares
 from maas_gateway.dataplane.terms import TermsBook
 from maas_gateway.dataplane.turnstile import Turnstile
 from maas_gateway.engines import open_servables
-from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras, limits_for
+from maas_gateway.inference.conversion.convert import Conversions
 from maas_gateway.inference.fairness import FairTime
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
@@ -373,17 +372,9 @@ def _upload(ground: _Ground) -> Upload:
         ground.acting,
         ground.artifacts,
         ground.statements,
-        _converter(settings),
+        Conversions(
+            max_memory_bytes=settings.uploads.conversion_memory_bytes, deadline_s=settings.uploads.conversion_deadline_s
+        ),
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,
     )
-
-
-def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-        deadline_s = settings.uploads.conversion_deadline_s
-        needed = limits_for(size_bytes)
-        limits = replace(needed, memory_bytes=min(needed.memory_bytes, settings.uploads.conversion_memory_bytes))
-        return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
-
-    return convert

@@ -17,7 +17,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from maas_gateway.confinement.conversation import ChildAnswer, ChildEvent, ChildGone, Heard, converse, keep_tail
+from maas_gateway.confinement.conversation import (
+    ChildAnswer,
+    ChildEvent,
+    ChildGone,
+    Heard,
+    Sink,
+    converse,
+    keep_tail,
+)
 from maas_gateway.confinement.failure import ChildFailed, FailureKind, explain, timed_out
 from maas_gateway.confinement.frames import FrameRejected
 from maas_gateway.confinement.limits import Limits
@@ -35,6 +43,7 @@ async def run_child(
     arguments: Mapping[str, object] | None = None,
     on_progress: Callable[[ChildEvent], None] | None = None,
     max_answer_bytes: int = 1 << 30,
+    sink: Sink | None = None,
     n_threads: int = 2,
     search_paths: Iterable[Path] = (),
 ) -> ChildAnswer:
@@ -48,6 +57,7 @@ async def run_child(
         arguments: a JSON object for the module, at most 1 MiB.
         on_progress: called in this event loop for every progress message.
         max_answer_bytes: bound on header and payload together.
+        sink: takes the payload as it arrives, instead of the answer; an error it raises ends the child.
         n_threads: how many threads TensorFlow may compute with.
         search_paths: directories to import from, before the installed ones.
 
@@ -60,7 +70,13 @@ async def run_child(
     try:
         async with _within(deadline_s, process, heard):
             return await converse(
-                process, heard, first_frame, request, on_progress=on_progress, max_answer_bytes=max_answer_bytes
+                process,
+                heard,
+                first_frame,
+                request,
+                on_progress=on_progress,
+                max_answer_bytes=max_answer_bytes,
+                sink=sink,
             )
     except ChildFailed as failure:
         failure.has_started = bool(heard.in_force)

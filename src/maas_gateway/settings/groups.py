@@ -158,7 +158,7 @@ class Uploads(Group):
     max_bytes: int = Field(default=512 * _MIB, ge=1_024, le=1 << 36)
     """Largest model accepted, in bytes."""
     conversion_memory_bytes: int = Field(default=10 << 30, ge=4 << 30, le=1 << 40)
-    """Most address space that the converting child gets, in bytes; it gets what the model's size asks for, up to this."""
+    """Most memory that a conversion may need, in bytes: 1 GiB and 20 times the model's size; a model that needs more is refused."""
     conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)
     """Seconds after which a conversion is given up."""
 

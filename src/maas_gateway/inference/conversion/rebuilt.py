@@ -19,12 +19,12 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.tensors.safetensors import (
     PREFIX_BYTES,
     Flat,
@@ -87,13 +87,14 @@ class FlatModel:
         for start in range(0, len(self.head), _PIECE_BYTES):
             yield self.head[start : start + _PIECE_BYTES]
         for variable in self.variables.values():
-            content = np.ascontiguousarray(variable).reshape(-1).view(np.uint8)
+            content = _content(variable)
             for start in range(0, len(content), _PIECE_BYTES):
                 yield content[start : start + _PIECE_BYTES].tobytes()
 
     def read(self, name: str) -> Array:
-        """Return one tensor."""
-        return np.asarray(self.variables[name])
+        """Return one tensor as whoever reads the file finds it."""
+        flat = self.layout.tensors[name]
+        return as_array(Flat(flat.dtype, flat.shape), _content(self.variables[name]).tobytes())
 
 
 def flatten(model: "keras.Model") -> FlatModel:
@@ -113,8 +114,7 @@ def flatten(model: "keras.Model") -> FlatModel:
     _give_vocabularies(model)
     with ObjectSharingScope():
         config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
-    _number_shared(config, {})
+    _tidy(config, {})
     try:
         text = json.dumps(config, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as objection:
@@ -150,7 +150,7 @@ def rebuild(
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     except Exception as objection:
         raise_if_out_of_memory(objection)
-        raise NotConvertible(f"Keras cannot rebuild the model: {sentence(str(objection))}") from objection
+        raise NotConvertible(f"Keras cannot rebuild the model: {keras_reason(str(objection))}") from objection
     if not isinstance(model, keras.Model):
         raise NotConvertible("the configuration is not a model's")
     variables = _variables(model)
@@ -160,6 +160,15 @@ def rebuild(
         _set(name, variable, read)
     _finish(model)
     return model
+
+
+def rebuild_flat(flat: FlatModel) -> "keras.Model":
+    """Make a second Keras model from one that was laid out, reading it as it will be read from its file.
+
+    Raises:
+        NotConvertible: see `rebuild`.
+    """
+    return rebuild(json.loads(flat.layout.metadata[CONFIG]), flat.read, names=flat.layout.tensors)
 
 
 def rebuild_from(content: memoryview | bytes) -> "keras.Model":
@@ -194,13 +203,18 @@ def as_array(flat: Flat, data: memoryview | bytes) -> Array:
     return np.frombuffer(data, _numpy_dtype(flat.dtype), count, flat.offset).reshape(flat.shape)
 
 
-def _numpy_dtype(dtype: str) -> DTypeLike:
+def _numpy_dtype(dtype: str) -> np.dtype[Any]:
     if dtype == "BF16":
         # imported where it runs: it comes with Keras, into confined processes only
         import ml_dtypes  # noqa: PLC0415
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NAMES[dtype])
+
+
+def _content(variable: "keras.Variable") -> NDArray[np.uint8]:
+    return np.ascontiguousarray(variable).reshape(-1).view(np.uint8)
 
 
 def _flat_of(name: str, variable: "keras.Variable") -> Flat:
@@ -295,15 +309,16 @@ def _unique(name: str, taken: Collection[str]) -> str:
     return candidate
 
 
-def _number_shared(node: object, numbers: dict[object, int]) -> None:
-    """Count shared objects up instead of naming them by addresses in memory, as Keras does."""
+def _tidy(node: object, numbers: dict[object, int]) -> None:
+    """Drop how models were compiled; count shared objects up instead of naming them by addresses, as Keras does."""
     if isinstance(node, dict):
+        node.pop("compile_config", None)
         if node.get(_SHARED) is not None:
             node[_SHARED] = numbers.setdefault(node[_SHARED], len(numbers))
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for item in node:
-            _number_shared(item, numbers)
+            _tidy(item, numbers)
 
 
 def _give_vocabularies(model: "keras.Model") -> None:
