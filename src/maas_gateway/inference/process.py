@@ -58,7 +58,7 @@ class Plan:
     """What a process is to load.
 
     Attributes:
-        runtime: a name of `runtimes.confined`.
+        runtime: a name of `confined`.
         signature: what the model was published with.
         input_order: for each input of the signature, its place in the plan's own order.
         output_order: the same for outputs.

@@ -1,4 +1,4 @@
-"""Build small Keras models, run each as it is and as `KerasRuntime` loads it, and print what came; run as a program."""
+"""Build small Keras models, run each as it is and as a confined process loads it, and print what came; run as a program."""
 
 import json
 import sys
@@ -10,12 +10,14 @@ import tensorflow as tf  # noqa: TID253  as above
 from keras import layers  # noqa: TID253  as above
 
 from maas_gateway.errors import GatewayError
+from maas_gateway.inference.confined import content_loader
 from maas_gateway.inference.conversion.rebuilt import flatten
-from maas_gateway.inference.runtimes.keras import KerasRuntime, check_leaves_nothing
+from maas_gateway.inference.runtimes.keras import check_leaves_nothing
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import FREE, ModelSignature, TensorSpec
 
 _STRING = "string"
+LOAD = content_loader("keras")
 
 
 def signature_of(model: keras.Model, inputs: list[int], outputs: list[int]) -> ModelSignature:
@@ -64,12 +66,14 @@ def compared(model: keras.Model) -> dict[str, float]:
     n_in, n_out = len(model.inputs), len(model.outputs)
     inputs, outputs = list(reversed(range(n_in))), list(reversed(range(n_out)))
     signature = signature_of(model, inputs, outputs)
-    runtime = KerasRuntime.load_content(
-        content_of(model), signature=signature, input_order=tuple(inputs), output_order=tuple(outputs)
-    )
+    runtime = LOAD(content_of(model), signature=signature, input_order=tuple(inputs), output_order=tuple(outputs))
     random = np.random.default_rng(3)
     given = [random.normal(size=[2 if n is None else n for n in t.shape]).astype(t.dtype) for t in model.inputs]
-    packed = keras.tree.pack_sequence_as(model._inputs_struct, [tf.constant(array) for array in given])
+    packed = (
+        tf.constant(given[0])
+        if n_in == 1
+        else keras.tree.pack_sequence_as(model._inputs_struct, [tf.constant(array) for array in given])
+    )
     want = [np.asarray(tensor) for tensor in keras.tree.flatten(model(packed, training=False))]
     first = runtime.run(tuple(given[place] for place in inputs))
     second = runtime.run(tuple(given[place] for place in inputs))
@@ -90,9 +94,7 @@ def refused(act: Callable[[], object]) -> str:
 
 def strings() -> list[object]:
     model = words()
-    runtime = KerasRuntime.load_content(
-        content_of(model), signature=signature_of(model, [0], [0]), input_order=(0,), output_order=(0,)
-    )
+    runtime = LOAD(content_of(model), signature=signature_of(model, [0], [0]), input_order=(0,), output_order=(0,))
     known, unknown = (runtime.run((np.array([[word]], object),))[0] for word in (b"b", b"\xff\x00"))
     table = model.layers[-1].get_weights()[0]
     return [bool(np.allclose(known, table[2])), bool(np.allclose(unknown, table[0]))]
@@ -100,9 +102,7 @@ def strings() -> list[object]:
 
 def bad_index() -> str:
     model = keras.Sequential([layers.Input((2,), dtype="int32"), layers.Embedding(4, 3)])
-    runtime = KerasRuntime.load_content(
-        content_of(model), signature=signature_of(model, [0], [0]), input_order=(0,), output_order=(0,)
-    )
+    runtime = LOAD(content_of(model), signature=signature_of(model, [0], [0]), input_order=(0,), output_order=(0,))
     good = np.zeros((1, 2), np.int32)
     before = runtime.run((good,))[0]
     said = refused(lambda: runtime.run((good + 9,)))
@@ -127,7 +127,7 @@ def graph_that_writes() -> str:
 def wrong(**more: object) -> str:
     model = MODELS["dense"]()
     right = {"signature": signature_of(model, [0], [0]), "input_order": (0,), "output_order": (0,)}
-    return refused(lambda: KerasRuntime.load_content(content_of(model), **(right | more)))
+    return refused(lambda: LOAD(content_of(model), **(right | more)))
 
 
 def main() -> None:
@@ -144,9 +144,7 @@ def main() -> None:
                 "another order": wrong(input_order=(1,)),
                 "two outputs": wrong(output_order=(0, 1)),
                 "no file": refused(
-                    lambda: KerasRuntime.load_content(
-                        b"PK", signature=ModelSignature((x,), (x,)), input_order=(0,), output_order=(0,)
-                    )
+                    lambda: LOAD(b"PK", signature=ModelSignature((x,), (x,)), input_order=(0,), output_order=(0,))
                 ),
             },
         },

@@ -49,4 +49,5 @@ def test_a_graph_that_writes_a_variable_is_refused_wherever_it_does(found: dict[
 
 @pytest.mark.parametrize("what", ["another width", "another output", "another order", "two outputs", "no file"])
 def test_a_plan_that_is_not_its_signatures_is_refused(found: dict[str, Any], what: str) -> None:
-    assert found["wrong"][what].startswith("ArtifactRefused: the Keras model")
+    assert found["wrong"][what].startswith("ArtifactRefused: ")
+    assert "the Keras model" in found["wrong"][what]
