@@ -19,6 +19,7 @@ from builders.gateways import World, running_gateway
 from builders.logs import Lines
 from builders.models import DemoModel, published_model
 from builders.plaintext import Search, pieces_of, writable_since
+from builders.processes import serving
 from maas_gateway.dataplane.servables import Servable
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.registry.model import ModelVersion
@@ -267,3 +268,39 @@ async def test_no_plaintext_of_the_model_reaches_a_disk(tmp_path: Path, flatbuff
         search = Search({"model": pieces_of(plan)})
         assert len(pieces_of(plan)) > 5
         assert search.in_files(writable_since(stamp)) == {}
+
+
+def children_of(pids: list[int]) -> list[int]:
+    """Return the processes that compute models, whose parent is one of `pids`."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            parent = next(line for line in status.read_text().splitlines() if line.startswith("PPid:"))
+            is_ours = b"confinement.run" in (status.parent / "cmdline").read_bytes()
+            if is_ours and int(parent.split()[1]) in pids:
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_gateway_that_stops_or_is_killed_leaves_no_process_behind(
+    tmp_path: Path, flatbuffers: Path, ending: signal.Signals
+) -> None:
+    async def prepared() -> Path:
+        async with endless_world(tmp_path, flatbuffers) as (world, _):
+            return world.settings.data_dir
+
+    with serving(asyncio.run(prepared()), MAAS_HTTP__DEADLINE_S="1.5") as served:
+        deadline = time.monotonic() + 30
+        while not (left := children_of(served.pids())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left
+        if ending is signal.SIGKILL:
+            served.kill()
+        else:
+            served.process.send_signal(ending)
+            served.process.wait(20)
+        deadline = time.monotonic() + 10
+        while any(is_running(pid) for pid in left) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in left if is_running(pid)]

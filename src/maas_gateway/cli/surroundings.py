@@ -70,7 +70,7 @@ async def of_confinement() -> AsyncIterator[str]:
         return
     yield (
         "processes that convert uploads, and those that compute models which need one of their own, are bound here in: "
-        f"{', '.join(sorted(answer.in_force))}"
+        f"{', '.join(sorted({*answer.in_force} - {'cpu'}))}; conversions in processor time too"
     )
     if "files" not in answer.in_force:
         yield (

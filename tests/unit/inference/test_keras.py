@@ -7,15 +7,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from maas_gateway.confinement.limits import Limits
+from maas_gateway.confinement.resident import ResidentChild
+from maas_gateway.inference.process import MODULE, Plan, ProcessRuntime
+from maas_gateway.tensors.datatypes import Datatype
+from maas_gateway.tensors.signature import ModelSignature, TensorSpec
 
 pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keras")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("build_keras.py"))],
+        [sys.executable, str(Path(__file__).with_name("build_keras.py")), str(folder)],
         check=False,
         capture_output=True,
         text=True,
@@ -51,3 +63,22 @@ def test_a_graph_that_writes_a_variable_is_refused_wherever_it_does(found: dict[
 def test_a_plan_that_is_not_its_signatures_is_refused(found: dict[str, Any], what: str) -> None:
     assert found["wrong"][what].startswith("ArtifactRefused: ")
     assert "the Keras model" in found["wrong"][what]
+
+
+def test_it_runs_in_a_confined_process(found: dict[str, Any], folder: Path) -> None:
+    content = (folder / "dense.safetensors").read_bytes()
+    signature = ModelSignature((TensorSpec("x", Datatype.FP32, (-1, 4)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
+    plan = Plan("keras", signature, (0,), (0,))
+    child = ResidentChild(
+        MODULE,
+        limits=Limits(cpu_s=0),
+        arguments=plan.arguments(size_bytes=len(content), n_threads=1),
+    )
+    runtime = ProcessRuntime.load(child, memoryview(content), signature, load_s=120, call_s=20)
+    try:
+        (y,) = runtime.run((np.ones((2, 4), np.float32),))
+        np.testing.assert_allclose(y, np.load(folder / "dense.npy"), rtol=1e-6)
+        threads = len(list(Path(f"/proc/{runtime.pid}/task").iterdir()))
+        assert threads < 10
+    finally:
+        runtime.close()
