@@ -5,7 +5,7 @@
       Unauthenticated     TokenInvalid, TokenExpired, TokenReused, CredentialRevoked
       PermissionDenied
       NotFound            ModelNotFound (LabelNotFound), TenantNotFound, KeyNotFound
-      Conflict            VersionExists, IllegalTransition
+      Conflict            VersionExists, IllegalTransition, StorageFull
       PayloadTooLarge
       MethodNotAllowed
       Refused             InputRefused, OutputRefused, ArtifactRefused
@@ -173,6 +173,13 @@ class IllegalTransition(Conflict):
 
     slug = "illegal-transition"
     title = "Illegal transition"
+
+
+class StorageFull(Conflict):
+    """The tenant has stored as much as it may; something must go before more is taken."""
+
+    slug = "storage-full"
+    title = "Storage full"
 
 
 class PayloadTooLarge(GatewayError):

@@ -101,6 +101,7 @@ def _with_converter(world: World, conversion: Conversion) -> Upload:
         _answering(conversion),
         spool_folder=own._spool_folder,
         max_bytes=own._max_bytes,
+        bounds=own._bounds,
     )
 
 

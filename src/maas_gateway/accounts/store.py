@@ -164,6 +164,21 @@ async def replace_password(session: TenantSession, subject: uuid.UUID, password_
     await session.bump(TOPIC)
 
 
+async def note_told(session: TenantSession, subject: uuid.UUID, to: SubjectId | None) -> None:
+    """Note to which account another's secret was told; None once nobody else knows it."""
+    for table in (USERS, SERVICE_ACCOUNTS):
+        await session.update(table, table.c.id == subject, told_to=to)
+
+
+async def told_to(session: TenantSession, subject: uuid.UUID) -> SubjectId | None:
+    """Return the account to which another's secret was told, None if that is not known of any."""
+    for table in (USERS, SERVICE_ACCOUNTS):
+        row = await session.row(table, table.c.id == subject)
+        if row is not None:
+            return None if row["told_to"] is None else SubjectId(row["told_to"])
+    return None
+
+
 async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
     """Return how many enabled users besides that one have a role on the whole tenant; nobody loses it meanwhile."""
     on_tenant = (ROLE_BINDINGS.c.role == role, ROLE_BINDINGS.c.model == "")

@@ -146,6 +146,31 @@ class GatewayClient:
         path = f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:promote"
         return self._call("POST", path, params={"exclusive": is_exclusive})
 
+    def model(self, model: str) -> dict[str, Any]:
+        """Return one model with its versions and labels."""
+        return self._call("GET", f"/admin/v1/models/{quote(model, safe='')}")
+
+    def release(self, model: str, version: int, reason: str = "") -> dict[str, Any]:
+        """Let a version out of quarantine."""
+        path = f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:release"
+        return self._call("POST", path, json={"reason": reason})
+
+    def retire(self, model: str, version: int) -> dict[str, Any]:
+        """Have a version serve no longer."""
+        return self._call("POST", f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:retire")
+
+    def delete(self, model: str, version: int | None = None) -> None:
+        """Delete a version that does not serve, or a model that has no version."""
+        which = "" if version is None else f"/versions/{version}"
+        self._call("DELETE", f"/admin/v1/models/{quote(model, safe='')}{which}")
+
+    def rescan(
+        self, *, is_strict: bool = False, is_dry_run: bool = False, is_everywhere: bool = False
+    ) -> dict[str, Any]:
+        """Look at the tenant's versions again, or as an operator at every tenant's; return the operation."""
+        path = f"/admin/v1/{'tenants' if is_everywhere else 'models'}:rescan"
+        return self._call("POST", path, params={"strict": is_strict, "dry_run": is_dry_run})
+
     def label(self, model: str, label: str, version: int) -> dict[str, Any]:
         """Point a label at a version."""
         path = f"/admin/v1/models/{quote(model, safe='')}/labels/{quote(label, safe='')}"
@@ -164,13 +189,13 @@ class GatewayClient:
         """Have a key verify no upload any more."""
         self._call("DELETE", f"/admin/v1/publisher-keys/{quote(key_id, safe='')}")
 
-    def requires_signature(self) -> bool:
-        """Tell whether the caller's tenant takes signed uploads only."""
-        return bool(self._call("GET", "/admin/v1/publishing-rules")["requires_signature"])
+    def publishing_rules(self) -> dict[str, bool]:
+        """Tell what the caller's tenant demands: `requires_signature`, `requires_second_person`."""
+        return self._call("GET", "/admin/v1/publishing-rules")
 
-    def require_signature(self, *, is_required: bool) -> None:
-        """Say whether the caller's tenant takes signed uploads only."""
-        self._call("PUT", "/admin/v1/publishing-rules", json={"requires_signature": is_required})
+    def set_publishing_rules(self, **rules: bool) -> dict[str, bool]:
+        """Say what the caller's tenant demands; what is left out stays as it is."""
+        return self._call("PUT", "/admin/v1/publishing-rules", json=rules)
 
     def keyrings(self) -> list[dict[str, Any]]:
         """Return the caller's keyrings."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.bounds import UploadBounds
+from maas_gateway.controlplane.four_eyes import behind
 from maas_gateway.controlplane.publishing import publisher_of
 from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
@@ -87,6 +89,7 @@ class Upload:
         convert: makes the plan, in a confined child.
         spool_folder: where uploads lie, sealed, while they are looked at.
         max_bytes: the largest upload accepted.
+        bounds: what a tenant may store.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Upload:
         *,
         spool_folder: Path,
         max_bytes: int,
+        bounds: UploadBounds,
     ) -> None:
         self._statements = statements
         self._acting = acting
@@ -105,6 +109,7 @@ class Upload:
         self._convert = convert
         self._spool_folder = spool_folder
         self._max_bytes = max_bytes
+        self._bounds = bounds
         self._one_conversion = asyncio.Semaphore(1)
 
     async def upload(self, principal: Principal, ref: ModelRef, incoming: Incoming) -> tuple[ModelVersion, bool]:
@@ -120,11 +125,13 @@ class Upload:
             ArtifactRefused: it is unsafe, broken, or cannot be served faithfully, or is not signed as the
                 tenant demands or the caller says.
             VersionExists: the number is taken by other content.
+            StorageFull: the tenant has stored as much as it may.
         """
         authorize_model(principal, Permission.MODEL_WRITE, ref)
         version = _checked(ref, incoming)
         if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
             raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
+        await self._bounds.foresee(self._acting.database, principal.tenant, ref, incoming.declared_bytes)
         with Spool(self._spool_folder, max_bytes=self._max_bytes) as spool:
             await spool.take(incoming.chunks)
             if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
@@ -142,7 +149,13 @@ class Upload:
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
             examined = _Examined(spool, incoming.signature, publisher, report, conversion)
-            staged = await self._seal(principal, ref, place, examined)
+            try:
+                staged = await self._seal(principal, ref, place, examined)
+            except VersionExists:  # came into being meanwhile: perhaps by the same upload, sent twice
+                known = await self._known(principal, ref, spool.digest.hex())
+                if known is None:
+                    raise
+                return known, False
         self._acting.announce(store.TOPIC)
         return staged, True
 
@@ -153,6 +166,8 @@ class Upload:
             sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, examined.spool.chunks()))
             sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [examined.conversion.plan]))
             unsigned = self._version(principal, place, ref.name, examined, sealed=tuple(sealed))
+            async with self._acting.database.read(principal.tenant) as session:
+                unsigned = replace(unsigned, uploaders=await behind(session, principal))
             said = manifest_of(unsigned, scanners={examined.report.format: examined.report.scanner_version})
             staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
             await self._write(principal, ref, staged, examined.signature)
@@ -217,6 +232,7 @@ class Upload:
             async with self._acting.database.write(principal.tenant) as session:
                 # Its key may have been removed, or a signature demanded, while it was looked at.
                 await publisher_of(session, bytes.fromhex(staged.digest), signature)
+                await self._bounds.take(session, staged)
                 await store.add_version(session, staged)
                 await self._acting.record(
                     session,
