@@ -143,6 +143,14 @@ RELEASED: Final[Example] = {
     "reason": "looked at the preprocessing",
     "is_by_person": True,
 }
+PLAN: Final[Example] = {
+    "runtime": "litert",
+    "placement": "threads",
+    "size_bytes": 52_480,
+    "max_relative_error": 1.5e-07,
+    "tolerance": 1e-05,
+    "took_us": 6,
+}
 VERSION: Final[Example] = {
     "model": "breast-cancer",
     "version": 1,
@@ -155,16 +163,7 @@ VERSION: Final[Example] = {
         "outputs": [{"name": "benign", "datatype": "FP32", "shape": [-1, 1]}],
     },
     "plan": {"runtime": "litert", "max_relative_error": 1.5e-07},
-    "plans": [
-        {
-            "runtime": "litert",
-            "placement": "threads",
-            "size_bytes": 52_480,
-            "max_relative_error": 1.5e-07,
-            "tolerance": 1e-05,
-            "took_us": 6,
-        }
-    ],
+    "plans": [PLAN],
     "findings": [],
     "created_by": "sa-347ed83d556b9af80ceb",
     "created_at": _AT,
