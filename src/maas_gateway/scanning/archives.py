@@ -6,7 +6,7 @@ Rules (security.md 2.3, item 1):
     * No ZIP64, no split archive, no encryption, no data descriptor, no extra field. Keras 3.15.1's own saver writes
       STORED members with flag 0, without extra field and without descriptor, so all its files pass.
     * Methods STORED and DEFLATED; a local header repeats its central entry in every field.
-    * Exactly the wanted names, each once; regular files only.
+    * The wanted names, each once, and others only where the format names them; regular files only.
     * Data is inflated in bounded steps; sizes and CRC are checked against what came out, never trusted beforehand.
 
 Source: PKWARE APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (end record). The
@@ -18,7 +18,7 @@ import stat
 import struct
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,12 +92,18 @@ def read_directory(source: Source) -> list[str]:
         return []
 
 
-def read_members(source: Source, limits: Mapping[str, MemberLimit]) -> dict[str, Member]:
-    """Return the archive's members by name.
+def read_members(
+    source: Source,
+    limits: Mapping[str, MemberLimit],
+    *,
+    limit_of: Callable[[str], MemberLimit | None] = lambda _name: None,
+) -> dict[str, Member]:
+    """Return the archive's members by name, in the order in which they lie in the file.
 
     Args:
         source: the upload.
-        limits: the names that must be there, all of them and no other, and how large each may be.
+        limits: the names that must be there, all of them, and how large each may be.
+        limit_of: returns how large a member of another name may be, None if there may be none.
 
     Raises:
         Refusal: the container breaks a rule of this module.
@@ -109,12 +115,13 @@ def read_members(source: Source, limits: Mapping[str, MemberLimit]) -> dict[str,
         name = _name(entry)
         if name in members:
             raise Refusal("duplicate-member", _at(name), "the archive holds this name twice.")
-        if name not in limits:
+        limit = limits.get(name) or limit_of(name)
+        if limit is None:
             raise Refusal(
                 "unexpected-member", _at(name), f"the archive may hold {', '.join(sorted(limits))} and nothing else."
             )
         _check_entry(entry, name)
-        _check_size(entry, name, limits[name])
+        _check_size(entry, name, limit)
         member = _member(source, entry, name, position)
         position = member.data_offset + member.packed_bytes
         members[name] = member

@@ -91,7 +91,9 @@ _HOSTILE = [
     ("RepeatVector(2e9)", sequential(layer("RepeatVector", n=2_000_000_000)), "number-too-large", "/config/layers/1/config/n"),
     ("RepeatVector(2e9) as a float", sequential(layer("RepeatVector", n=2e9)), "number-too-large", "/config/layers/1/config/n"),
     ("two RepeatVectors that multiply", sequential(*[layer("RepeatVector", n=16_000)] * 2), "growth-too-large", "/config/layers/2"),
-    ("UpSampling2D by a thousand", sequential(layer("UpSampling2D", size=[1000, 1000])), "number-too-large", "/config/layers/1/config/size/0"),
+    ("UpSampling2D by a thousand", sequential(layer("UpSampling2D", size=[1000, 1000])), "growth-too-large", "/config/layers/1"),
+    ("an LSTM that keeps its state between requests", sequential(layer("LSTM", stateful=True)), "stateful", "/config/layers/1/config/stateful"),
+    ("a state hidden in Bidirectional", sequential(layer("Bidirectional", layer=layer("GRU", stateful=1))), "stateful", "/config/layers/1/config/layer/config/stateful"),
     ("Dense with 2^40 units", sequential(dense(units=2**40)), "number-too-large", "/config/layers/1/config/units"),
     ("a chain of layers with 2^40 weights", sequential(dense(units=2**20), with_key(dense(units=2**20), build_config={"input_shape": [None, 2**20]})), "too-many-parameters", "/config/layers/2"),
     ("weights that no build_config tells", sequential(dense(units=2**20), layer("Dense", units=2**20)), "too-many-parameters", "/config/layers/2"),
@@ -150,6 +152,11 @@ _BENIGN = [
     ("a numeric constant", sequential(_called({"class_name": "__numpy__", "config": {"value": [[1.0, 2]], "dtype": "float32"}}))),
     ("a large seed", sequential(layer("Dropout", rate=0.5, seed=2**62))),
     ("a padding mask far below zero", sequential(layer("Masking", mask_value=-(10**9)))),
+    ("a vocabulary of a million tokens", sequential(layer("StringLookup", vocabulary=None, vocabulary_size=1_000_000))),
+    ("a picture resized by an operation", sequential(layer("Resize", module="keras.src.ops.image", size=[1024, 768]))),
+    ("a long row reshaped by an operation", sequential(layer("Reshape", module="keras.src.ops.numpy", newshape=[-1, 100_352]))),
+    ("fifteen upsamplings, as in a nested U-Net", sequential(*[layer("UpSampling2D", size=[2, 2])] * 15)),
+    ("a recurrent layer without a state", sequential(layer("LSTM", stateful=False))),
     ("an inner space in a name", sequential(dense(name="inner block"))),
 ]  # fmt: skip
 
@@ -157,6 +164,39 @@ _BENIGN = [
 @pytest.mark.parametrize("config", [row[1] for row in _BENIGN], ids=[row[0] for row in _BENIGN])
 def test_scan_config_accepts(config: Config) -> None:
     assert _scan(config) == []
+
+
+def _functional(*layers: Config, outputs: Any) -> Config:
+    start = with_key(layer("InputLayer", batch_shape=[None, 4], name="start"), name="start", inbound_nodes=[])
+    return layer(
+        "Functional",
+        module="keras.src.models.functional",
+        name="model",
+        layers=[start, *layers],
+        input_layers=[["start", 0, 0]],
+        output_layers=outputs,
+    )
+
+
+def _named(name: str, *origins: str) -> Config:
+    edges = [{**_EDGE, "config": {**_EDGE["config"], "keras_history": [origin, 0, 0]}} for origin in origins]
+    calls = [{"args": [edges], "kwargs": {}}]
+    return with_key(dense(name=name), name=name, inbound_nodes=calls)
+
+
+def test_scan_config_asks_a_person_about_a_layer_that_no_output_depends_on() -> None:
+    layers = [_named("a", "start"), _named("hidden", "a"), _named("b", "a"), _named("c", "b", "start")]
+    assert _scan(_functional(*layers, outputs=[["c", 0, 0], ["hidden", 0, 0]])) == []
+    (finding,) = _scan(_functional(*layers, outputs={"answer": ["c", 0, 0]}))
+    assert (finding.rule, finding.severity) == ("unreached-layer", "review")
+    assert finding.where == "config.json: /config/layers/2"
+
+
+def test_scan_config_refuses_whatever_is_hidden_behind_what_a_person_should_see() -> None:
+    """Findings are bounded in number: many of one severity do not crowd out one of the other."""
+    layers = [_named(f"x{n}", "start") for n in range(200)]
+    findings = _scan(_functional(*layers, layer("Lambda"), outputs=[["start", 0, 0]]))
+    assert "class-runs-code" in {finding.rule for finding in findings if finding.severity == "refuse"}
 
 
 def test_scan_config_counts_layers_against_the_limit_given() -> None:
