@@ -177,7 +177,21 @@ _LAYERS: dict[str, Build] = {
             lambda kind=kind: layers.Dense(3, kernel_initializer=getattr(keras.initializers, kind)()),  # type: ignore[misc]
             _ROW,
         )
-        for kind in ["GlorotNormal", "HeUniform", "LecunNormal", "LecunUniform", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Ones", "Zeros", "Identity", "Constant"]
+        for kind in [
+            "GlorotNormal",
+            "HeUniform",
+            "LecunNormal",
+            "LecunUniform",
+            "Orthogonal",
+            "RandomNormal",
+            "RandomUniform",
+            "TruncatedNormal",
+            "VarianceScaling",
+            "Ones",
+            "Zeros",
+            "Identity",
+            "Constant",
+        ]
     },
     **{
         f"Dense held by {kind}": _one(

@@ -4,19 +4,33 @@ Source: `/openapi.json` of the gateway; RFC 6749 section 4; RFC 9457.
 """
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import httpx
 
 from maas_gateway.client.failure import GatewayRefused
 
-_CHUNK_BYTES = 1 << 18
 _UPLOAD_TIMEOUT_S = 600.0
 _ERASE_TIMEOUT_S = 60.0
+
+
+class ModelContent(Protocol):
+    """What is uploaded: read twice, once for its digest."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return its length."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return its SHA-256, 32 bytes."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return it from the start, piece by piece."""
+        ...
 
 
 class GatewayClient:
@@ -100,42 +114,42 @@ class GatewayClient:
 
     def push(
         self,
-        path: Path,
+        file: ModelContent,
         model: str,
         version: int,
         on_progress: Callable[[int], None] = lambda _: None,
         *,
+        form: str = "keras",
         signature: bytes | None = None,
         key_id: str | None = None,
         bundle: bytes | None = None,
     ) -> dict[str, Any]:
-        """Upload a `.keras` file as a version.
+        """Upload a model as a version.
 
         Args:
-            path: the file.
+            file: its content.
             model: the model's name.
             version: the version's number.
             on_progress: told how many bytes were sent since it was last told.
+            form: its format, as the parameter `format` takes it.
             signature: a publisher's, of the file: DER, as `openssl dgst -sha256 -sign` writes it, or r ‖ s.
             key_id: which registered key made it; without it, every one is tried.
             bundle: in the place of `signature`, what `model_signing sign key` wrote about the file.
         """
-        with path.open("rb") as file:
-            digest = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+        digest = base64.b64encode(file.digest()).decode()
 
         def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    yield chunk
-                    on_progress(len(chunk))
+            for chunk in file.chunks():
+                yield chunk
+                on_progress(len(chunk))
 
         return self._call(
             "PUT",
-            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format=keras",
+            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format={quote(form, safe='')}",
             content=chunks(),
             headers={
                 "Content-Digest": f"sha-256=:{digest}:",
-                "Content-Length": str(path.stat().st_size),
+                "Content-Length": str(file.size_bytes),
                 **_signed(signature, key_id, bundle),
             },
             timeout=_UPLOAD_TIMEOUT_S,

@@ -206,7 +206,7 @@ class Upload:
             model_id=place.model_id,
             model=name,
             version=place.version,
-            stage=Stage.STAGED,
+            stage=Stage.QUARANTINED if any(f.severity == "review" for f in report.findings) else Stage.STAGED,
             format=report.format,
             digest=spool.digest.hex(),
             size_bytes=spool.size_bytes,

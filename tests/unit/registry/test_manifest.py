@@ -237,29 +237,36 @@ def _of_format(form: int, *unknown: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("findings", "release", "stage", "is_opened"),
+    ("findings", "release", "stage"),
     [
-        pytest.param((FINDING,), None, Stage.SERVING, True, id="a note needs no release"),
-        pytest.param((REVIEW,), None, Stage.QUARANTINED, True, id="in quarantine it may be looked at"),
-        pytest.param((REVIEW,), None, Stage.STAGED, False, id="unreleased and staged"),
-        pytest.param((REVIEW,), None, Stage.SERVING, False, id="unreleased and serving"),
-        pytest.param((REVIEW,), None, Stage.RETIRED, False, id="unreleased and retired"),
-        pytest.param((REVIEW,), RELEASE, Stage.SERVING, True, id="released"),
-        pytest.param((REFUSED,), None, Stage.QUARANTINED, True, id="refused, in quarantine it may be looked at"),
-        pytest.param((REFUSED,), RELEASE, Stage.STAGED, False, id="refused, though somebody released it"),
-        pytest.param((REVIEW, REFUSED), RELEASE, Stage.SERVING, False, id="refused besides what was released"),
+        pytest.param((FINDING,), None, Stage.SERVING, id="a note, which needs no release"),
+        pytest.param((REVIEW,), None, Stage.QUARANTINED, id="a person asked for, in quarantine"),
+        pytest.param((REVIEW,), RELEASE, Stage.SERVING, id="a person asked for, and a release"),
+        pytest.param((REFUSED,), None, Stage.QUARANTINED, id="a refusal, in quarantine"),
     ],
 )
-def test_version_out_of_quarantine_is_not_opened_unless_its_manifest_lets_it_be(
-    findings: tuple[dict[str, str], ...], release: Release | None, stage: Stage, is_opened: bool
+def test_version_may_be_opened_that_has(
+    findings: tuple[dict[str, str], ...], release: Release | None, stage: Stage
 ) -> None:
     version = dataclasses.replace(VERSION, findings=findings, release=release, stage=stage)
-    manifest = manifest_of(version, scanners=SCANNERS)
-    if is_opened:
-        assert check_manifest(manifest, version, ArtifactRole.LITERT) == 7_000
-    else:
-        with pytest.raises(SignatureRejected, match="is out of quarantine, unreleased"):
-            check_manifest(manifest, version, ArtifactRole.LITERT)
+    assert check_manifest(manifest_of(version, scanners=SCANNERS), version, ArtifactRole.LITERT) == 7_000
+
+
+@pytest.mark.parametrize("stage", [Stage.STAGED, Stage.SERVING, Stage.RETIRED])
+@pytest.mark.parametrize(
+    ("findings", "release"),
+    [
+        pytest.param((REVIEW,), None, id="a person asked for, and no release"),
+        pytest.param((REFUSED,), RELEASE, id="a refusal that somebody released"),
+        pytest.param((REVIEW, REFUSED), RELEASE, id="a refusal besides what was released"),
+    ],
+)
+def test_version_out_of_quarantine_is_not_opened_that_has(
+    findings: tuple[dict[str, str], ...], release: Release | None, stage: Stage
+) -> None:
+    version = dataclasses.replace(VERSION, findings=findings, release=release, stage=stage)
+    with pytest.raises(SignatureRejected, match="is out of quarantine, unreleased"):
+        check_manifest(manifest_of(version, scanners=SCANNERS), version, ArtifactRole.LITERT)
 
 
 def test_amended_manifest_is_of_todays_format_and_knows_the_new_rules() -> None:
