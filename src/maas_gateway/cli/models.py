@@ -80,25 +80,16 @@ def push(
 
     Where a scanner asks for a person, it waits in quarantine until somebody releases it.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+    from maas_gateway.cli.following import sending
     from maas_gateway.cli.model_files import ModelFile
     from maas_gateway.cli.remote import connect
 
     signed = _signed(signature, key_id, bundle)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with ExitStack() as held:
         file = held.enter_context(ModelFile(path))
         found = file.format(form)
         gateway = held.enter_context(connect(url, token, data_dir, role=role, default="publisher"))
-        bar = held.enter_context(Progress(*columns, disable=as_json))
-        task = bar.add_task(f"Pushing {file.name}", total=file.size_bytes)
-
-        def tell(n_bytes: int) -> None:
-            bar.advance(task, n_bytes)
-            if bar.finished:
-                bar.update(task, description="Scanning, converting, sealing")
-
+        tell = held.enter_context(sending(file.name, file.size_bytes, is_silent=as_json))
         staged = gateway.push(file, model, version, tell, form=found, key_id=key_id, **signed)
     if as_json:
         typer.echo(json.dumps(staged))
