@@ -16,12 +16,12 @@ def upgrade() -> None:
         "publishing_rules",
         sa.Column("requires_second_person", sa.Boolean(), nullable=False, server_default=sa.false()),
     )
-    for table in ("users", "service_accounts"):
+    for table in ("users", "service_accounts", "api_keys"):
         op.add_column(table, sa.Column("told_to", sa.Uuid(), nullable=True))
 
 
 def downgrade() -> None:
-    for table in ("service_accounts", "users"):
+    for table in ("api_keys", "service_accounts", "users"):
         op.drop_column(table, "told_to")
     op.drop_column("publishing_rules", "requires_second_person")
     op.drop_column("model_versions", "release")

@@ -284,7 +284,8 @@ async def test_version_that_was_tampered_with_is_told_and_the_others_are_looked_
         await uploaded_model(world, "acme", "good", demo)
         name = str(bad.artifact("litert").artifact_id)
         blob = world.settings.data_dir / "blobs" / name[:2] / name
-        blob.write_bytes(blob.read_bytes()[:-1] + b"\x00")
+        content = blob.read_bytes()
+        blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         result = await _result(world)
         assert _counts(result) == {"scanned": 2, "passed": 1, "unreadable": 1}
         assert (result["versions"][0]["model"], result["versions"][0]["verdict"]) == ("bad", "unreadable")

@@ -170,13 +170,11 @@ async def note_told(session: TenantSession, subject: uuid.UUID, to: SubjectId | 
         await session.update(table, table.c.id == subject, told_to=to)
 
 
-async def told_to(session: TenantSession, subject: uuid.UUID) -> SubjectId | None:
-    """Return the account to which another's secret was told, None if that is not known of any."""
-    for table in (USERS, SERVICE_ACCOUNTS):
-        row = await session.row(table, table.c.id == subject)
-        if row is not None:
-            return None if row["told_to"] is None else SubjectId(row["told_to"])
-    return None
+async def told_to(session: TenantSession, subject: uuid.UUID) -> frozenset[SubjectId]:
+    """Return the accounts to which a secret of another was told: its password or client secret, or an API key of it."""
+    rows = [row for t in (USERS, SERVICE_ACCOUNTS) for row in await session.rows(t, t.c.id == subject)]
+    rows += await session.rows(API_KEYS, API_KEYS.c.subject_id == subject)
+    return frozenset(SubjectId(row["told_to"]) for row in rows if row["told_to"] is not None)
 
 
 async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
@@ -342,6 +340,11 @@ async def add_api_key(session: TenantSession, key: APIKey) -> None:
     fixed = {"id": key.key_id, "subject_id": key.subject, "name": key.name, "created_at": key.created_at}
     await session.insert(API_KEYS, **fixed, permissions=sorted(key.permissions), **_changeable(key))
     await session.bump(TOPIC)
+
+
+async def note_key_told(session: TenantSession, key: APIKey, to: SubjectId) -> None:
+    """Note to which account an API key's secret was told."""
+    await session.update(API_KEYS, API_KEYS.c.id == key.key_id, told_to=None if to == key.subject else to)
 
 
 async def change_api_key(session: TenantSession, key: APIKey) -> None:

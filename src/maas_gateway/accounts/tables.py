@@ -47,6 +47,7 @@ API_KEYS: Final = Table(
     Column("expires_at", UTCDateTime),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its secret was told last, if that is not its own
 )
 
 SHARES: Final = Table(

@@ -1,13 +1,13 @@
 """Whether whoever releases or promotes a version is another than who uploaded it, where the tenant asks for that.
 
-Rules: an API key is whoever it acts for; a program is also whoever was told its secret, a user also whoever was told a
-password that the user has not changed since, and so on, because these could have acted in its place; who that was is
-bound in the version's manifest when it is uploaded, and looked up again for whoever acts now. Of a version from before
+Rules: an API key is whoever it acts for; a program is also whoever was told its secret or that of an API key of it, a
+user also whoever was told a password that the user has not changed since, and so on, because these could have acted in
+its place; who that was is bound in the version's manifest when it is uploaded, and looked up again for whoever acts now. Of a version from before
 that was noted only the uploader's name is known.
 
 Protects against one person, or one stolen credential, bringing a version from a file into service. Not against two who
-agree, nor against an owner who switches the rule off: that is on record. An API key that one makes for another's
-account is known as that account only.
+agree, nor against an owner who switches the rule off, or makes a second account and has it choose a password of its
+own: that is on record.
 """
 
 from typing import Final
@@ -22,18 +22,16 @@ from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.manifest import check_bound
 from maas_gateway.registry.model import ModelVersion
 
-_MAX_STEPS: Final = 16
-"""Accounts that were made by accounts: a chain longer than this is cut."""
+_MAX_ACCOUNTS: Final = 64
+"""Accounts of which one was told another's secret: where there are more, no further one is looked up."""
 
 
 async def behind(session: TenantSession, principal: Principal) -> tuple[SubjectId, ...]:
     """Return who may be acting: the principal's own account, then whoever was told its secret, and so on."""
     found = [principal.subject]
-    while len(found) < _MAX_STEPS:
-        teller = await accounts.told_to(session, found[-1])
-        if teller is None or teller in found:
-            break
-        found.append(teller)
+    for subject in found:  # which grows meanwhile
+        if len(found) < _MAX_ACCOUNTS:
+            found += sorted(await accounts.told_to(session, subject) - set(found))
     return tuple(found)
 
 

@@ -150,7 +150,7 @@ class ModelVersion:
         artifacts: its sealed blobs.
         created_by: who uploaded it, by name.
         created_at: when.
-        uploaders: who uploaded it, by identifier: that account first, then whoever had been told its secret; None for
+        uploaders: who uploaded it, by identifier: that account first, then whoever had been told a secret of it; None for
             versions from before that was noted.
         release: who has said that it may be served although a scanner asks for a person; None for nobody.
         publisher: who had signed what was uploaded; None if nobody had.
