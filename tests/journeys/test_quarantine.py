@@ -19,12 +19,12 @@ from builders.models import (
     uploaded_model,
     with_idle_layer,
 )
+from builders.storage import n_left
 from maas_gateway.database.engine import Database
-from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
+from maas_gateway.database.metadata import CHANGES
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.keyring.data_keys import DataKeys
-from maas_gateway.keyring.tables import DATA_KEYS
-from maas_gateway.registry.tables import ARTIFACTS, MODEL_VERSIONS, MODELS
+from maas_gateway.registry.tables import MODEL_VERSIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -64,18 +64,8 @@ async def _write(world: World, **values: Any) -> None:
 
 async def _n_left(world: World) -> tuple[int, ...]:
     """Return how many models, versions, artifacts, blobs and data keys there are."""
-    counted = []
-    for url, changes, tables in (
-        (world.settings.main_url, CHANGES, (MODELS, MODEL_VERSIONS, ARTIFACTS)),
-        (world.settings.keys_url, KEYS_CHANGES, (DATA_KEYS,)),
-    ):
-        database = Database(url, changes)
-        async with database.connection(is_write=False) as connection:
-            for table in tables:
-                counted.append((await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one())
-        await database.close()
-    *rows, n_keys = counted
-    return (*rows, len(list((world.settings.data_dir / "blobs").glob("??/*"))), n_keys)
+    counted = await n_left(world)
+    return tuple(counted[name] for name in ("models", "versions", "artifacts", "blobs", "data keys"))
 
 
 # --- quarantine ----------------------------------------------------------------------------------

@@ -1,12 +1,10 @@
 """A scanner of later rules: says what a test wants of every file, and may be made to wait."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builders.gateways import World
-from dataclasses import replace
-
 from maas_gateway.controlplane.admission import Admission
 from maas_gateway.scanning.scanner import Finding, ScanReport, Source
 

@@ -17,7 +17,7 @@ from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.bounds import UploadBounds
 from maas_gateway.controlplane.four_eyes import behind
 from maas_gateway.controlplane.publishing import publisher_of
-from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
+from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, StorageFull, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.keyring.statements import Statements
@@ -243,6 +243,8 @@ class Upload:
                     bytes=staged.size_bytes,
                     publisher=signed_by,
                 )
+        except StorageFull:
+            raise
         except Conflict as cause:
             raise VersionExists(f"version {ref.version} of '{ref.name}' came into being meanwhile") from cause
 
