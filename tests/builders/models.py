@@ -16,7 +16,10 @@ from maas_gateway.controlplane.upload import Incoming, Upload
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.inference.conversion.convert import convert_keras
-from maas_gateway.registry.model import ModelVersion, Stage
+from maas_gateway.registry import store
+from maas_gateway.registry.artifacts import Place
+from maas_gateway.registry.manifest import KIND, resealed
+from maas_gateway.registry.model import ArtifactRole, ModelVersion, Stage
 from maas_gateway.training.seed import TrainedSeed, train_seed
 
 SERVED_WITHIN_S = 30.0
@@ -80,6 +83,20 @@ async def quarantined_model(world: World, slug: str, name: str, demo: DemoModel,
     found, _ = await _with_converter(world, demo.conversion).upload(owner, ModelRef(name, version), incoming)
     assert found.stage is Stage.QUARANTINED
     return found
+
+
+async def refused_by_todays_rules(world: World, slug: str, ref: ModelRef) -> ModelVersion:
+    """Have a version be as if rules of once had let in what today's refuse: all of it is sealed and signed as it should be."""
+    own = world.gateway.upload
+    version = await world.gateway.browse.version(await world.principal(world.owners[slug]), ref)
+    place = Place(version.tenant, version.model_id, version.version)
+    plan = await own._artifacts.seal(place, ArtifactRole.LITERT, [b"let in by rules of once"])
+    artifacts = (*(a for a in version.artifacts if a.role is not ArtifactRole.LITERT), plan)
+    said = resealed(await own._artifacts.manifest(version), artifacts)
+    new = replace(version, artifacts=artifacts, manifest=await own._statements.sign(KIND, said))
+    async with own._acting.database.write(version.tenant) as session:
+        assert await store.swap_artifacts(session, version, new)
+    return new
 
 
 def with_idle_layer(archive: bytes) -> bytes:
