@@ -420,7 +420,6 @@ _MAKERS: Mapping[str, Callable[[Things, str], Awaitable[dict[str, str]]]] = {
     f"DELETE {A}/models/{{name}}/labels": Things.label,
     f"{A}/models/{{name}}:erase": Things.model,
     f"{A}/models/{{name}}/versions/{{version}}:release": Things.quarantined,
-    f"DELETE {A}/models/{{name}}": Things.empty_model,
     f"DELETE {A}/models/{{name}}/versions": Things.model,
     f"DELETE {A}/models/{{name}} ": Things.empty_model,
     "/keyrings/{purpose}/versions/{version}:retire": Things.old_key,

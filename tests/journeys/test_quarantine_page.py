@@ -30,7 +30,7 @@ async def test_every_command_of_the_quarantine_page_does_what_it_says(tmp_path: 
         "not yet: exit code 65",
         "fraud version 1 is staged, released.",
         "fraud version 1 serves.",
-        "fraud version 2 is deleted.",
+        "fraud version 1 is deleted.",
         "fraud is deleted.",
         "Who releases or promotes a version must be another than who uploaded it.",
         "your own upload: exit code 77",
