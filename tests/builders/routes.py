@@ -206,6 +206,8 @@ EXAMPLES: dict[str, Example] = {
         for which in ("", "/versions/{version}", "/labels/{label}")
         for method, start, rest, body in (
             ("POST", "/v1/models/{model}", ":predict", "rows"),
+            ("POST", "/v1/models/{model}", ":classify", "examples"),
+            ("POST", "/v1/models/{model}", ":regress", "examples"),
             ("GET", "/v1/models/{model}", "", None),
             ("GET", "/v1/models/{model}", "/metadata", None),
             ("POST", "/v2/models/{model}", "/infer", "tensors"),
@@ -265,6 +267,7 @@ class Things:
                 "rules": [{"value": "team", "role": "invoker"}],
             },
             "rows": lambda: {"instances": [row]},
+            "examples": lambda: {"examples": [{"measurements": row}]},
             "tensors": lambda: {"inputs": [tensor]},
         }
         convert_as_before(world, demo)
