@@ -39,7 +39,7 @@ from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.inference.statistics import Statistics
-from maas_gateway.inference.turn import Outcome, Turn, as_failure, late
+from maas_gateway.inference.turn import Outcome, Turn, as_failure, late, late_in_line
 from maas_gateway.inference.waiting import Charge, Queue, Waiting
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.tensor import Tensor
@@ -140,7 +140,7 @@ class Batcher:
         self._check(request)
         came_s = time.monotonic()
         if came_s >= deadline.at_s:
-            deadline.check()
+            raise late_in_line()
         loop = asyncio.get_running_loop()
         waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future(), charge, came_s)
         refused = self._queue.put(waiting)
@@ -274,13 +274,14 @@ class Batcher:
     def _expire(self) -> Deadline | None:
         """Fail whoever is late, in line or in the running batch; return the next deadline."""
         first: Deadline | None = None
+        running = frozenset(self._running)
         for waiting in [*self._running, *self._queue]:
             if waiting.future.done():
                 continue
             if is_due(waiting.deadline):
                 self.counts.n_expired += 1
                 self._queue.remove(waiting)
-                waiting.fail(late())
+                waiting.fail(late() if waiting in running else late_in_line())
             elif first is None or waiting.deadline.at_s < first.at_s:
                 first = waiting.deadline
         return first
