@@ -49,7 +49,7 @@ async def delete_version(gateway: Gate, caller: Caller, name: Name, version: Num
 
 @router.delete("/models/{name}", openapi_extra=needs(Permission.MODEL_WRITE), status_code=204)
 async def delete_model(gateway: Gate, caller: Caller, name: Name) -> None:
-    """Delete a model that has no version, with its shares; one with versions is erased with `:erase`."""
+    """Delete a model that has no version, with the shares, bindings and quotas that name it; one with versions is erased with `:erase`."""
     await gateway.admission.delete.model(caller, name)
 
 

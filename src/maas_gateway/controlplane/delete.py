@@ -58,7 +58,7 @@ class Delete:
         await self._artifacts.discard(principal.tenant, gone)
 
     async def model(self, principal: Principal, name: str) -> None:
-        """Delete a model that has no version, with its shares.
+        """Delete a model that has no version, with the shares, bindings and quotas that name it.
 
         Raises:
             ModelNotFound: there is no such model for this caller.
@@ -78,6 +78,8 @@ class Delete:
                     f" (POST /admin/v1/models/{name}:erase)"
                 )
             await store.drop_model(session, model)
+            await accounts.drop_bindings_on(session, name)
+            await quotas.drop_on_model(session, name)
             for share_id in await accounts.drop_shares_of(session, name):
                 await quotas.drop_of_share(session, share_id)
             await acting.record(session, principal, "model.deleted", f"model {name}")
