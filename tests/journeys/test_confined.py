@@ -144,6 +144,7 @@ async def test_a_killed_process_is_replaced_and_only_the_running_call_fails(
             assert (await waiting).status_code in {200, 504}, "it waits for the replacement"
         else:
             os.kill(pid, signal.SIGKILL)
+            await until(lambda: not is_running(pid))
             assert (await ask(world, ENDS)).status_code in {200, 504}, "it waits for the replacement"
         assert world.gateway.predict._servables.failure(version) is None, "it has the place of the one before"
         assert (await answers(world)).status_code == 200
