@@ -26,7 +26,9 @@ from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.background import Tasks, background, every
 from maas_gateway.clock import SystemClock
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.admission import Admission
 from maas_gateway.controlplane.api_keys import ManageAPIKeys
+from maas_gateway.controlplane.bounds import UploadBounds
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.erase import Erase, Stores
@@ -74,6 +76,7 @@ from maas_gateway.quotas.redis import RedisBuckets
 from maas_gateway.quotas.usage import Usage
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
+from maas_gateway.scanning.catalogue import SEALED
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tenants import store as tenants
@@ -98,6 +101,7 @@ class Gateway:
     reconciler: Reconciler
     upload: Upload
     promote: Promote
+    admission: Admission
     api_keys: ManageAPIKeys
     identity_providers: ManageIdentityProviders
     secrets: Secrets
@@ -138,8 +142,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         operate = Operate(acting, tasks.spawn)
         rotate, schedule = _rotation(ground, operate)
         provision = Provision(acting, ground.keyring, identity.passwords)
-        tasks.loop("standing", every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
-        _keep_up(ground, operate, schedule)
+        _keep_up(ground, identity, operate, schedule)
         yield Gateway(
             authenticator=identity.authenticator,
             sign_in=identity.sign_in,
@@ -149,7 +152,8 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             describe=Describe(models, serving.servables),
             reconciler=serving.reconciler,
             upload=_upload(ground),
-            promote=Promote(acting),
+            promote=Promote(acting, ground.artifacts),
+            admission=Admission.of(acting, _stores(ground), operate, SEALED),
             api_keys=ManageAPIKeys(acting),
             identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
@@ -243,11 +247,10 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     stack.callback(passwords.close)
-    access_life_s = rules.life_s + rules.skew_s
-    life_s = settings.tokens.refresh_life_s
-    announce = ground.acting.announce
+    life_s, access_life_s = settings.tokens.refresh_life_s, rules.life_s + rules.skew_s
+    acting = ground.acting
     refresh = RefreshTokens(
-        ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=announce
+        acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=acting.announce
     )
     throttle = SignInThrottle(ground.acting.database, clock, max_at_once=passwords.max_at_once)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh, throttle=throttle)
@@ -255,15 +258,9 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
 
 
 def _federation(ground: _Ground, hosts: AllowedHosts, stack: AsyncExitStack) -> Federation:
-    settings, clock = ground.settings, ground.acting.clock
-    keys_of = ProviderKeys(
-        hosts,
-        clock=clock,
-        spawn=ground.tasks.spawn,
-        deadline_s=settings.oidc.deadline_s,
-        life_s=settings.oidc.keys_life_s,
-        pause_s=settings.oidc.refetch_s,
-    )
+    settings, clock, oidc = ground.settings, ground.acting.clock, ground.settings.oidc
+    times = {"deadline_s": oidc.deadline_s, "life_s": oidc.keys_life_s, "pause_s": oidc.refetch_s}
+    keys_of = ProviderKeys(hosts, clock=clock, spawn=ground.tasks.spawn, **times)
     stack.push_async_callback(keys_of.close)
     rules = FederatedRules(settings.base_url, settings.tokens.skew_s)
     return Federation(ground.acting.database, keys_of, rules, hosts=hosts, clock=clock)
@@ -313,8 +310,10 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
     )
 
 
-def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
-    """Write refusals down, take up what was left undone, rotate what is due, clear up."""
+def _keep_up(ground: _Ground, identity: _Identity, operate: Operate, schedule: Schedule) -> None:
+    """Ask who may act still, write refusals down, take up what was left undone, rotate what is due, clear up."""
+    is_due = every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity))
+    ground.tasks.loop("standing", is_due)
     ground.tasks.loop("refusals", ground.acting.audit.run)
     ground.tasks.loop("resume", every(LEASE.total_seconds() / 2, operate.resume))
     ground.tasks.loop("schedule", every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
@@ -377,4 +376,5 @@ def _upload(ground: _Ground) -> Upload:
         ),
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,
+        bounds=UploadBounds(settings.uploads.max_tenant_bytes, settings.uploads.max_tenant_versions),
     )

@@ -59,7 +59,11 @@ def _lambda_layer(code: Config) -> Config:
 
 
 def _lambda_h5(scene: Scene) -> bytes:
-    config = sequential(layer("Lambda", name="code", function=_lambda(scene), arguments={}, output_shape=[4]))
+    """As Keras 2 wrote it: nothing says of which module a class is, so Keras 3 takes its old way, without safe mode."""
+    code = {"name": "code", "function": _lambda(scene), "arguments": {}, "output_shape": [4]}
+    start = {"name": "start", "batch_shape": [None, 4], "dtype": "float32"}
+    layers = [{"class_name": "InputLayer", "config": start}, {"class_name": "Lambda", "config": code}]
+    config = {"class_name": "Sequential", "config": {"name": "model", "layers": layers}}
     with io.BytesIO() as target:
         with h5py.File(target, "w") as file:
             file.attrs["keras_version"], file.attrs["backend"] = "3.11.0", "tensorflow"

@@ -2,10 +2,13 @@
 
 import base64
 import fcntl
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from builders.conversions import WholeConversion, converted, pieces
 from builders.gateways import World
@@ -15,7 +18,10 @@ from maas_gateway.controlplane.examining import Converter
 from maas_gateway.controlplane.upload import Incoming, Upload
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.registry.model import ModelVersion
+from maas_gateway.registry import store
+from maas_gateway.registry.artifacts import Place
+from maas_gateway.registry.manifest import KIND, resealed
+from maas_gateway.registry.model import ArtifactRole, ModelVersion, Stage
 from maas_gateway.training.seed import TrainedSeed, train_seed
 
 SERVED_WITHIN_S = 30.0
@@ -81,6 +87,66 @@ async def uploaded_model(
     return staged
 
 
+async def quarantined_model(world: World, slug: str, name: str, demo: DemoModel, *, version: int = 1) -> ModelVersion:
+    """Upload, as its tenant's owner, the seed network with a layer that does nothing: a scanner asks for a person."""
+    owner = await world.principal(world.owners[slug])
+    archive = with_idle_layer(demo.seed.archive)
+    incoming = Incoming(format="keras", digest=None, declared_bytes=len(archive), chunks=pieces(archive))
+    found, _ = await _with_converter(world, demo.made).upload(owner, ModelRef(name, version), incoming)
+    assert found.stage is Stage.QUARANTINED
+    return found
+
+
+async def refused_by_todays_rules(world: World, slug: str, ref: ModelRef) -> ModelVersion:
+    """Have a version be as if rules of once had let in what today's refuse: all of it is sealed and signed as it should be."""
+    own = world.gateway.upload
+    version = await world.gateway.browse.version(await world.principal(world.owners[slug]), ref)
+    place = Place(version.tenant, version.model_id, version.version)
+    plan = await own._artifacts.seal(place, ArtifactRole.LITERT, [b"let in by rules of once"])
+    artifacts = (*(a for a in version.artifacts if a.role is not ArtifactRole.LITERT), plan)
+    said = resealed(await own._artifacts.manifest(version), artifacts)
+    new = replace(version, artifacts=artifacts, manifest=await own._statements.sign(KIND, said))
+    async with own._acting.database.write(version.tenant) as session:
+        assert await store.swap_artifacts(session, version, new)
+    return new
+
+
+def with_idle_layer(archive: bytes) -> bytes:
+    """Return the seed network as a functional model with one layer more, on which no output depends; it answers the same."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(whole, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                content = json.dumps(_functional(json.loads(content))).encode()
+            target.writestr(zipfile.ZipInfo(name), content)
+    return whole.getvalue()
+
+
+def _functional(sequential: dict[str, Any]) -> dict[str, Any]:
+    first, *others = sequential["config"]["layers"]
+    idle = {"module": "keras.layers", "class_name": "ReLU", "registered_name": None, "build_config": None}
+    idle["config"] = {"name": "idle", "trainable": True, "dtype": "float32"}
+    layers = [_linked(first, None), *map(_linked, others, [first, *others]), _linked(idle, first)]
+    of = {"input_layers": _place(first), "output_layers": _place(others[-1]), "layers": layers}
+    config = {"name": sequential["config"]["name"], "trainable": True, **of}
+    return {**sequential, "module": "keras.src.models.functional", "class_name": "Functional", "config": config}
+
+
+def _linked(layer: dict[str, Any], behind: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a layer's config as it stands in a functional model, fed by another layer."""
+    nodes = []
+    if behind is not None:
+        width = 30 if behind["class_name"] in {"InputLayer", "Normalization"} else behind["config"]["units"]
+        history = {"shape": [None, width], "dtype": "float32", "keras_history": _place(behind)}
+        nodes = [{"args": [{"class_name": "__keras_tensor__", "config": history}], "kwargs": {}}]
+    return {**layer, "name": layer["config"]["name"], "inbound_nodes": nodes}
+
+
+def _place(layer: dict[str, Any]) -> list[Any]:
+    return [layer["config"]["name"], 0, 0]
+
+
 async def published_model(
     world: World, slug: str, name: str, demo: DemoModel, *, version: int = 1, is_converted_anew: bool = False
 ) -> ModelVersion:
@@ -107,6 +173,7 @@ def _with_converter(world: World, made: WholeConversion) -> Upload:
         _answering(made),
         spool_folder=own._spool_folder,
         max_bytes=own._max_bytes,
+        bounds=own._bounds,
     )
 
 

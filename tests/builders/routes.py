@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 
 from builders.gateways import World
-from builders.models import DemoModel, convert_as_before, published_model, uploaded_model
+from builders.models import DemoModel, convert_as_before, published_model, quarantined_model, uploaded_model
 from builders.publishers import Pen
 from maas_gateway.app import GatewayApp
 from maas_gateway.auth.identity_provider import ClaimRule
@@ -163,6 +163,11 @@ EXAMPLES: dict[str, Example] = {
     f"PUT {A}/models/{{name}}/labels/{{label}}": Example(200, {"version": 1}),
     f"DELETE {A}/models/{{name}}/labels/{{label}}": Example(204),
     f"POST {A}/models/{{name}}:erase": Example(),
+    f"POST {A}/models/{{name}}/versions/{{version}}:release": Example(200, {"reason": "looked at it"}),
+    f"DELETE {A}/models/{{name}}/versions/{{version}}": Example(204),
+    f"DELETE {A}/models/{{name}}": Example(204),
+    f"POST {A}/models:rescan": Example(),
+    f"POST {A}/tenants:rescan": Example(is_operators=True),
     f"GET {A}/keyrings": Example(),
     f"GET {A}/keyrings/{{purpose}}": Example(),
     f"POST {A}/keyrings/{{purpose}}:rotate": Example(),
@@ -199,16 +204,22 @@ EXAMPLES: dict[str, Example] = {
     "POST /oauth/introspect": Example(200, b"token=unknown"),
     "GET /v1/models": Example(),
     "GET /v2": Example(),
+    "GET /v2/models": Example(),
+    "GET /v2/models/stats": Example(),
     **{
         f"{method} {start}{which}{rest}": Example(200, body)
         for which in ("", "/versions/{version}", "/labels/{label}")
         for method, start, rest, body in (
             ("POST", "/v1/models/{model}", ":predict", "rows"),
+            ("POST", "/v1/models/{model}", ":classify", "examples"),
+            ("POST", "/v1/models/{model}", ":regress", "examples"),
             ("GET", "/v1/models/{model}", "", None),
             ("GET", "/v1/models/{model}", "/metadata", None),
             ("POST", "/v2/models/{model}", "/infer", "tensors"),
             ("GET", "/v2/models/{model}", "", None),
             ("GET", "/v2/models/{model}", "/ready", None),
+            ("GET", "/v2/models/{model}", "/config", None),
+            ("GET", "/v2/models/{model}", "/stats", None),
         )
     },
 }
@@ -261,6 +272,7 @@ class Things:
                 "rules": [{"value": "team", "role": "invoker"}],
             },
             "rows": lambda: {"instances": [row]},
+            "examples": lambda: {"examples": [{"measurements": row}]},
             "tensors": lambda: {"inputs": [tensor]},
         }
         convert_as_before(world, demo)
@@ -278,7 +290,7 @@ class Things:
             "label": "stable",
         }
         for part, make in _MAKERS.items():
-            if part in str(operation):
+            if part in f"{operation} ":
                 names |= await make(self, f"made-{number}")
         return names
 
@@ -347,6 +359,15 @@ class Things:
         await uploaded_model(self.world, US, name, self.demo)
         return {"name": name}
 
+    async def quarantined(self, name: str) -> dict[str, str]:
+        await quarantined_model(self.world, US, name, self.demo)
+        return {"name": name}
+
+    async def empty_model(self, name: str) -> dict[str, str]:
+        await uploaded_model(self.world, US, name, self.demo)
+        await self.world.gateway.admission.delete.version(self.owner, ModelRef(name, 1))
+        return {"name": name}
+
     async def new_name(self, name: str) -> dict[str, str]:
         return {"name": name}
 
@@ -405,9 +426,12 @@ _MAKERS: Mapping[str, Callable[[Things, str], Awaitable[dict[str, str]]]] = {
     f"{A}/models/{{name}}/versions/{{version}}:retire": Things.serving,
     f"DELETE {A}/models/{{name}}/labels": Things.label,
     f"{A}/models/{{name}}:erase": Things.model,
+    f"{A}/models/{{name}}/versions/{{version}}:release": Things.quarantined,
+    f"DELETE {A}/models/{{name}}/versions": Things.model,
+    f"DELETE {A}/models/{{name}} ": Things.empty_model,
     "/keyrings/{purpose}/versions/{version}:retire": Things.old_key,
     "/keyrings/{purpose}/versions/{version}:destroy": Things.retired_key,
     "/operations/": Things.operation,
     f"{A}/tenants/{{slug}}": Things.tenant,
 }
-"""What makes the names of an operation, by a part of its text."""
+"""What makes the names of an operation, by a part of its text, behind which a blank stands."""

@@ -37,7 +37,7 @@ async def _require(world: World, slug: str, *, signed: bool) -> None:
     headers = await world.headers(world.owners[slug])
     body = {"requires_signature": signed}
     answer = await world.http.put(f"{A}/publishing-rules", json=body, headers=headers)
-    assert (answer.status_code, answer.json()) == (200, body)
+    assert (answer.status_code, answer.json()) == (200, {**body, "requires_second_person": False})
 
 
 async def _put(
@@ -108,7 +108,7 @@ async def test_unsigned_upload_is_taken_while_nobody_demands_a_signature(tmp_pat
         assert (status, body["publisher"]) == (201, None)
         headers = await world.headers(world.owners["acme"])
         rules = await world.http.get(f"{A}/publishing-rules", headers=headers)
-        assert rules.json() == {"requires_signature": False}
+        assert rules.json() == {"requires_signature": False, "requires_second_person": False}
 
 
 async def test_bad_signature_is_refused_before_anything_looks_into_the_file(tmp_path: Path) -> None:

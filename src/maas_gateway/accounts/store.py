@@ -164,6 +164,19 @@ async def replace_password(session: TenantSession, subject: uuid.UUID, password_
     await session.bump(TOPIC)
 
 
+async def note_told(session: TenantSession, subject: uuid.UUID, to: SubjectId | None) -> None:
+    """Note to which account another's secret was told; None once nobody else knows it."""
+    for table in (USERS, SERVICE_ACCOUNTS):
+        await session.update(table, table.c.id == subject, told_to=to)
+
+
+async def told_to(session: TenantSession, subject: uuid.UUID) -> frozenset[SubjectId]:
+    """Return the accounts to which a secret of another was told: its password or client secret, or an API key of it."""
+    rows = [row for t in (USERS, SERVICE_ACCOUNTS) for row in await session.rows(t, t.c.id == subject)]
+    rows += await session.rows(API_KEYS, API_KEYS.c.subject_id == subject)
+    return frozenset(SubjectId(row["told_to"]) for row in rows if row["told_to"] is not None)
+
+
 async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
     """Return how many enabled users besides that one have a role on the whole tenant; nobody loses it meanwhile."""
     on_tenant = (ROLE_BINDINGS.c.role == role, ROLE_BINDINGS.c.model == "")
@@ -314,6 +327,12 @@ async def drop_share(session: TenantSession, share_id: uuid.UUID) -> None:
     await session.bump(TOPIC)
 
 
+async def drop_bindings_on(session: TenantSession, model: str) -> None:
+    """Delete the bindings on a model that is being erased: another one of its name begins without."""
+    await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.model == model)
+    await session.bump(TOPIC)
+
+
 async def drop_shares_of(session: TenantSession, model: str) -> frozenset[uuid.UUID]:
     """Delete every share of a model of the tenant; return their identifiers."""
     gone = await session.rows(SHARES, SHARES.c.model == model)
@@ -327,6 +346,11 @@ async def add_api_key(session: TenantSession, key: APIKey) -> None:
     fixed = {"id": key.key_id, "subject_id": key.subject, "name": key.name, "created_at": key.created_at}
     await session.insert(API_KEYS, **fixed, permissions=sorted(key.permissions), **_changeable(key))
     await session.bump(TOPIC)
+
+
+async def note_key_told(session: TenantSession, key: APIKey, to: SubjectId) -> None:
+    """Note to which account an API key's secret was told."""
+    await session.update(API_KEYS, API_KEYS.c.id == key.key_id, told_to=None if to == key.subject else to)
 
 
 async def change_api_key(session: TenantSession, key: APIKey) -> None:

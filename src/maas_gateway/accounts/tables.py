@@ -15,6 +15,7 @@ USERS: Final = Table(
     Column("password_hash", String(255), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its password was told; NULL once it has one of its own
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -28,6 +29,7 @@ SERVICE_ACCOUNTS: Final = Table(
     Column("secret_digest", String(64), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its secret was told last
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -45,6 +47,7 @@ API_KEYS: Final = Table(
     Column("expires_at", UTCDateTime),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its secret was told last, if that is not its own
 )
 
 SHARES: Final = Table(

@@ -99,6 +99,7 @@ class ManageAPIKeys:
             if not is_own:
                 await _check_account(session, key.subject, permissions)
             await store.add_api_key(session, key)
+            await store.note_key_told(session, key, principal.subject)
             said = {"name": name, "subject": str(key.subject), "permissions": " ".join(sorted(permissions))}
             await self._acting.record(session, principal, "api-key.added", _thing(key.key_id), **said)
         self._acting.announce(store.TOPIC)
@@ -157,6 +158,7 @@ class ManageAPIKeys:
                 former_until=self._acting.clock.now() + grace if grace else None,
             )
             await store.change_api_key(session, key)
+            await store.note_key_told(session, key, principal.subject)
             said = {"grace_s": round(grace.total_seconds())}
             await self._acting.record(session, principal, "api-key.rotated", _thing(key_id), **said)
         self._acting.announce(store.TOPIC)

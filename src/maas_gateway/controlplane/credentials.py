@@ -92,6 +92,7 @@ class Credentials:
         try:
             async with self._acting.database.write(principal.tenant) as session:
                 await store.add_user(session, user)
+                await store.note_told(session, user.subject, principal.subject)
                 await self._acting.record(session, principal, "user.added", f"user {name}")
         except Conflict as cause:
             raise Conflict(f"name: user '{name}' exists") from cause
@@ -176,6 +177,7 @@ class Credentials:
         try:
             async with self._acting.database.write(principal.tenant) as session:
                 await store.add_service_account(session, account)
+                await store.note_told(session, account.subject, principal.subject)
                 await self._acting.record(session, principal, "service-account.added", f"service account {name}")
         except Conflict as cause:
             raise Conflict(f"name: service account '{name}' exists") from cause

@@ -62,6 +62,7 @@ class Secrets:
         new_hash = await self._passwords.hash(new)
         async with self._acting.database.write(principal.tenant) as session:
             await self._replace(session, principal.subject, new_hash)
+            await store.note_told(session, principal.subject, None)
             await self._acting.record(session, principal, "password.changed", f"user {principal.subject}")
         self._acting.announce(store.TOPIC)
 
@@ -81,6 +82,7 @@ class Secrets:
                 raise absent
             await _refuse_more(session, principal, subject)
             await self._replace(session, subject, new_hash)
+            await store.note_told(session, subject, principal.subject)
             await self._acting.record(session, principal, "password.reset", f"user {subject}")
         self._acting.announce(store.TOPIC)
         return password
@@ -101,6 +103,7 @@ class Secrets:
                 raise absent
             await _refuse_more(session, principal, subject)
             await store.replace_secret(session, account.subject, digest_of(secret))
+            await store.note_told(session, subject, principal.subject)
             await self._acting.record(session, principal, "secret.rotated", f"service account {subject}")
         self._acting.announce(store.TOPIC)
         return account, secret

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.bounds import UploadBounds
 from maas_gateway.controlplane.examining import Converter, Examined, Examiner
+from maas_gateway.controlplane.four_eyes import behind
 from maas_gateway.controlplane.publishing import publisher_of
-from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
+from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, StorageFull, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.permissions import Permission
@@ -83,6 +85,7 @@ class Upload:
         convert: makes the plans, in a confined child.
         spool_folder: where uploads lie, sealed, while they are looked at.
         max_bytes: the largest upload accepted.
+        bounds: what a tenant may store.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Upload:
         *,
         spool_folder: Path,
         max_bytes: int,
+        bounds: UploadBounds,
     ) -> None:
         self._statements = statements
         self._acting = acting
@@ -101,6 +105,7 @@ class Upload:
         self._examiner = Examiner(convert, spool_folder=spool_folder)
         self._spool_folder = spool_folder
         self._max_bytes = max_bytes
+        self._bounds = bounds
 
     async def upload(self, principal: Principal, ref: ModelRef, incoming: Incoming) -> tuple[ModelVersion, bool]:
         """Take a model in.
@@ -115,11 +120,13 @@ class Upload:
             ArtifactRefused: it is unsafe, broken, or cannot be served faithfully, or is not signed as the
                 tenant demands or the caller says.
             VersionExists: the number is taken by other content.
+            StorageFull: the tenant has stored as much as it may.
         """
         authorize_model(principal, Permission.MODEL_WRITE, ref)
         version = _checked(ref, incoming)
         if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
             raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
+        await self._bounds.foresee(self._acting.database, principal.tenant, ref, incoming.declared_bytes)
         with ExitStack() as held:
             spool = held.enter_context(Spool(self._spool_folder, max_bytes=self._max_bytes))
             await spool.take(incoming.chunks)
@@ -134,7 +141,13 @@ class Upload:
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
             accepted = _Accepted(spool, incoming.format, incoming.signature, publisher, examined)
-            staged = await self._seal(principal, ref, place, accepted)
+            try:
+                staged = await self._seal(principal, ref, place, accepted)
+            except VersionExists:  # came into being meanwhile: perhaps by the same upload, sent twice
+                known = await self._known(principal, ref, spool.digest.hex())
+                if known is None:
+                    raise
+                return known, False
         self._acting.announce(store.TOPIC)
         return staged, True
 
@@ -146,6 +159,8 @@ class Upload:
                 role = ArtifactRole(form.plan.runtime)
                 sealed.append(await self._artifacts.seal(place, role, form.content.chunks()))
             unsigned = self._version(principal, place, ref.name, accepted, sealed=tuple(sealed))
+            async with self._acting.database.read(principal.tenant) as session:
+                unsigned = replace(unsigned, uploaders=await behind(session, principal))
             said = manifest_of(unsigned, scanners=accepted.examined.scanners)
             staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
             await self._write(principal, ref, staged, accepted.signature)
@@ -192,7 +207,7 @@ class Upload:
             signature=examined.signature,
             plan=plan,
             other_plans=tuple(other_plans),
-            findings=tuple(finding.to_json() for finding in examined.findings),
+            findings=examined.findings,
             artifacts=sealed,
             created_by=principal.name,
             created_at=self._acting.clock.now(),
@@ -207,6 +222,7 @@ class Upload:
             async with self._acting.database.write(principal.tenant) as session:
                 # Its key may have been removed, or a signature demanded, while it was looked at.
                 await publisher_of(session, bytes.fromhex(staged.digest), signature)
+                await self._bounds.take(session, staged)
                 await store.add_version(session, staged)
                 await self._acting.record(
                     session,
@@ -217,6 +233,8 @@ class Upload:
                     bytes=staged.size_bytes,
                     publisher=signed_by,
                 )
+        except StorageFull:
+            raise
         except Conflict as cause:
             raise VersionExists(f"version {ref.version} of '{ref.name}' came into being meanwhile") from cause
 

@@ -120,6 +120,10 @@ class MemoryFile:
             raise
         return self
 
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` of it at `offset`, fewer at the end only; for scanners."""
+        return os.pread(self.descriptor, max(0, min(n_bytes, self.size_bytes - offset)), offset)
+
     def cover_mappings(self) -> None:
         """Keep every mapping of it in this process, a runtime's own included, out of core dumps and forks.
 

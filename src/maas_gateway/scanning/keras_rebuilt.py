@@ -16,6 +16,7 @@ from typing import Final
 from maas_gateway.scanning.keras_config import CONFIG, scan_config
 from maas_gateway.scanning.keras_sizes import KerasLimits
 from maas_gateway.scanning.scanner import Finding, ScanReport, Source, clip, report_of
+from maas_gateway.scanning.strict_json import JSON, read_json
 from maas_gateway.tensors.safetensors import PREFIX_BYTES, Layout, SafetensorsRejected, header_bytes, read_layout
 
 FORMAT: Final = "keras-rebuilt"
@@ -25,7 +26,6 @@ MAX_TENSORS: Final = 100_000
 _METADATA: Final = frozenset(["config", "keras"])
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}(?:/[A-Za-z0-9_.-]{1,128}){0,64}")
 _VERSION: Final = re.compile(r"3\.[0-9]{1,4}\.[0-9]{1,4}[a-z0-9.]{0,16}")
-_COMPILED: Final = re.compile(r'"compile_config"\s*:')
 
 
 class RebuiltKerasScanner:
@@ -55,15 +55,22 @@ class RebuiltKerasScanner:
             findings.append(
                 Finding("keras-version", "refuse", "__metadata__/keras", f"{clip(metadata['keras'])} is no Keras 3.")
             )
-        text = metadata["config"]
-        if _COMPILED.search(text):
+        config = metadata["config"].encode(errors="surrogatepass")
+        faults = scan_config(config, self._limits)
+        if not any(fault.severity == "refuse" for fault in faults) and _is_compiled(read_json(config, where=CONFIG)):
             findings.append(Finding("rebuilt-compiled", "refuse", CONFIG, "it must not hold a compile_config."))
-        return findings + scan_config(text.encode(errors="surrogatepass"), self._limits)
+        return findings + faults
 
 
 def _layout(source: Source) -> Layout:
     n_bytes = header_bytes(source.read_at(0, PREFIX_BYTES))
     return read_layout(source.read_at(PREFIX_BYTES, n_bytes), size_bytes=source.size_bytes)
+
+
+def _is_compiled(node: JSON) -> bool:
+    if isinstance(node, dict):
+        return "compile_config" in node or any(_is_compiled(item) for item in node.values())
+    return isinstance(node, list) and any(_is_compiled(item) for item in node)
 
 
 def _of_tensors(layout: Layout) -> list[Finding]:

@@ -84,7 +84,7 @@ def scan_graph(source: Source, limits: GraphLimits) -> ScanReport:
             "meta-graphs", GRAPH, "it must hold one MetaGraph, in schema version 1: save it with TensorFlow 2."
         )
     meta_graph = meta_graphs[0]
-    roots = [Root(f"node of {clip(name)}", nodes) for name, nodes in _main_nodes(meta_graph)]
+    main_nodes = [Root(name, nodes) for name, nodes in _main_nodes(meta_graph)]
     _check_meta_graph(meta_graph)
     graph_message, objects_message = meta_graph.message("graph_def"), meta_graph.message("object_graph_def")
     if graph_message is None or objects_message is None:
@@ -95,7 +95,7 @@ def scan_graph(source: Source, limits: GraphLimits) -> ScanReport:
             raise Refusal(
                 "unknown-function", f"function {clip(name)}", "the object graph names it; the library lacks it."
             )
-    roots += _signature_roots(meta_graph)
+    roots = [*_signature_roots(meta_graph), *main_nodes]
     walk = Walk(graph)
     served = _served_root(roots, objects)
     findings = list(islice(walk.judge([served], OPERATORS | FROZEN_AWAY), MAX_FINDINGS))
@@ -136,7 +136,7 @@ def _check_meta_graph(message: Message) -> None:
 
 
 def _main_nodes(message: Message) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """Yield the names of nodes that collections call the initialising ones.
+    """Yield the collections and the names of the nodes that they call the initialising ones.
 
     Raises:
         Refusal: there is another collection.

@@ -236,19 +236,19 @@ def _parse(raw: bytes, n_before: int) -> _Header:
         raise Refusal("no-end", at, "the archive is cut, or does not end with two empty blocks.")
     (
         name,
-        _mode,
-        _uid,
-        _gid,
+        mode,
+        uid,
+        gid,
         size,
-        _mtime,
+        mtime,
         checksum,
         kind,
         link,
         magic,
         _user,
         _group,
-        _major,
-        _minor,
+        major,
+        minor,
         prefix,
         pad,
     ) = _HEADER.unpack(raw)
@@ -257,6 +257,8 @@ def _parse(raw: bytes, n_before: int) -> _Header:
         raise Refusal("tar-header", at, "this is no header of a POSIX or GNU TAR archive.")
     if _octal(checksum, at) != sum(blanked):
         raise Refusal("tar-header", at, "the header's checksum is wrong.")
+    for number in (mode, uid, gid, mtime, major, minor):  # at one that it cannot read a reader may stop, or go on
+        _octal(number, at)
     kind = b"0" if kind == b"\0" else kind
     at = f"{at}: {clip(name.rstrip(bytes(1)))}"
     if kind not in (b"0", b"5", b"x"):

@@ -24,6 +24,7 @@ from maas_gateway.scanning.tf_values import Attribute, ValueReader, entries
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]{0,1023}")
 _INPUT: Final = re.compile(r"(?P<control>\^?)(?P<node>[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*)(?::[A-Za-z0-9_]+)?(?::[0-9]+)?")
+_SESSION_SETTINGS: Final = frozenset(("config", "config_proto", "executor_type"))
 _LISTED: Final = OPERATORS | FROZEN_AWAY | DORMANT | SAVER
 
 
@@ -54,8 +55,8 @@ class Node:
         inputs: as written: `node`, `node:1`, `node:output:0`, `^node`.
         calls: functions that its attributes name.
         attributes: kept of a placeholder only.
-        is_bare: whether it names no device and has no attribute that begins with `_`, nor an input or value that only
-            a debugger reads.
+        is_bare: whether it names no device, has no attribute that begins with `_` or holds a session's settings, and
+            nothing that only a debugger reads.
     """
 
     name: str
@@ -176,7 +177,7 @@ class _GraphReader:
             for key, value in entries(message, "attr")
         }
         calls = tuple(call for attribute in found.values() for call in attribute.calls)
-        is_hidden = message.has("experimental_debug_info", "experimental_type") or any(key[:1] == "_" for key in found)
+        is_hidden = message.has("experimental_debug_info", "experimental_type") or any(map(_is_hidden, found.items()))
         kept = found if op == "Placeholder" else {}
         node = Node(name, op, inputs, calls, kept, is_bare=not (is_hidden or message.text("device")))
         constant = found["value"].constant if op == "Const" and "value" in found else None
@@ -194,6 +195,12 @@ class _GraphReader:
                 f"{at}: node {clip(node.name)}",
                 f"{node.op} makes {size} elements or copies; {self._limits.max_size_argument} are allowed.",
             )
+
+
+def _is_hidden(attribute: tuple[str, Attribute]) -> bool:
+    """Return whether an attribute is none of the operator's own: how and where it runs, not what it computes."""
+    key, value = attribute
+    return key.startswith("_") or (key in _SESSION_SETTINGS and bool(value.text))
 
 
 def _check_calls(nodes: Iterable[Node], functions: Mapping[str, Function], limits: GraphLimits) -> None:

@@ -157,6 +157,10 @@ class Uploads(Group):
 
     max_bytes: int = Field(default=512 * _MIB, ge=1_024, le=1 << 36)
     """Largest model accepted, in bytes."""
+    max_tenant_bytes: int = Field(default=1 << 40, ge=1_024, le=1 << 50)
+    """Most bytes that a tenant's sealed models take together; one more is refused."""
+    max_tenant_versions: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most versions that a tenant has, of all its models together."""
     conversion_memory_bytes: int = Field(default=10 << 30, ge=4 << 30, le=1 << 40)
     """Most memory that a conversion may need, in bytes: 1 GiB and 20 times the model's size; a model that needs more is refused."""
     conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)

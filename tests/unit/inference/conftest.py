@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.flatbuffers import flatbuffers_of
+from builders.flatbuffer_models import flatbuffers_of
 
 
 @pytest.fixture(scope="session")

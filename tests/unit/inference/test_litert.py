@@ -259,7 +259,7 @@ import os, sys
 from maas_gateway.inference.runtimes.catalogue import LOADERS
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
-assert "ai_edge_litert" not in sys.modules
+assert not {"ai_edge_litert", "onnxruntime"} & set(sys.modules)
 content = open(sys.argv[1], "rb").read()
 fd = os.memfd_create("model")
 os.write(fd, content)

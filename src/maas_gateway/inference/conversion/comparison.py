@@ -9,7 +9,7 @@ throughout is looked at on larger inputs too, for nothing can be said of a sum w
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from maas_gateway.inference.conversion.refusal import (
     sentence,
 )
 from maas_gateway.inference.conversion.samples import Array, Samples
+from maas_gateway.tensors.datatypes import Datatype, datatype_of
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,7 @@ _BATCHES: Final = (1, 2, 7, 1)
 # Sizes to try where a dimension is free: a model may ask for a least one, or for a multiple.
 _FREE_SIZES: Final = (5, 12, 32, 64, 96, 224)
 _N_FREE_SIZES: Final = 2
+_N_LARGER: Final = 2
 _LARGER: Final = (8.0, 64.0)  # times as large inputs, for outputs that are tiny
 _TIMED_RUNS: Final = 15
 _TIMED_S: Final = 1.0
@@ -177,8 +179,34 @@ def references_of(model: "keras.Model", inputs: Sequence[Port]) -> list[Referenc
         if all(settled):
             break
         samples.scale = times
-        found += islice(answered.each(settled), len(_BATCHES))
+        found += islice(answered.each(settled), _N_LARGER)
     return found
+
+
+def observed(outputs: Sequence[Port], references: Sequence[Reference]) -> list[Port]:
+    """Return outputs with the datatypes that they have: Keras declares that of some lookups wrongly.
+
+    Raises:
+        NotConvertible: an answer is of a kind that is not served, or not of the shape that is declared.
+    """
+    ports = []
+    for place, port in enumerate(outputs):
+        answers = [reference.outputs[place] for reference in references]
+        if any(not _fits(port, answer.shape) for answer in answers):
+            raise NotConvertible(f"output '{port.name}' does not have the shape that the model declares")
+        try:
+            datatype = datatype_of(answers[0].dtype)
+        except KeyError:
+            raise NotConvertible(f"output '{port.name}' is of a kind that is not served: {answers[0].dtype}") from None
+        dtype = "string" if datatype is Datatype.BYTES else answers[0].dtype.name
+        ports.append(replace(port, datatype=datatype.value, dtype=dtype))
+    return ports
+
+
+def _fits(port: Port, shape: tuple[int, ...]) -> bool:
+    return len(shape) == len(port.shape) and all(
+        want in (FREE, got) for want, got in zip(port.shape, shape, strict=True)
+    )
 
 
 def engine_of(model: "keras.Model") -> Engine:
@@ -237,7 +265,7 @@ class _Answered:
 
     def each(self, settled: tuple[bool, ...]) -> Iterator[Reference]:
         """Yield batches and answers, for every size that the model accepts."""
-        for size in _FREE_SIZES if self._has_free else (0,) * _N_FREE_SIZES:
+        for size in _FREE_SIZES if self._has_free else (0,):
             for n_rows in _BATCHES:
                 arrays = self._samples.draw(n_rows, size)
                 try:

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-
 from maas_gateway.confinement.channel import Channel
+from maas_gateway.errors import ArtifactRefused, InvalidRequest
 from maas_gateway.inference.conversion.answer import REBUILT_TOLERANCE, TOLERANCE
 from maas_gateway.inference.conversion.comparison import (
     Engine,
     Reference,
     compare,
-    engine_of,
+    observed,
     references_of,
     took_us,
 )
@@ -34,9 +33,11 @@ from maas_gateway.inference.conversion.receiving import receive
 from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.samples import Array
 from maas_gateway.inference.conversion.weights import check_archive
+from maas_gateway.inference.runtimes.keras import KerasRuntime
+from maas_gateway.tensors.signature import ModelSignature
 
 if TYPE_CHECKING:
-    from tensorflow.types.experimental import ConcreteFunction
+    import keras
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +88,26 @@ def convert(archive: BinaryIO, tell: Callable[[str], None]) -> Converted:
     tell("loaded")
     inputs, outputs = describe(model)
     references = references_of(model, inputs)
+    outputs = observed(outputs, references)
     flat = flatten(model)
-    error, n_compared = compare(engine_of(rebuild_flat(flat)), references, outputs, tolerance=REBUILT_TOLERANCE)
-    tell("rebuilt")
-    function = trace(model, inputs)
-    plan = _plan("keras", flat.layout.size_bytes, range(len(inputs)), range(len(outputs)))
-    plan |= {
-        "max_relative_error": error,
-        "tolerance": REBUILT_TOLERANCE,
-        "took_us": took_us(_graph(function), references),
+    signature: dict[str, object] = {
+        "inputs": [port.to_json() for port in inputs],
+        "outputs": [port.to_json() for port in outputs],
     }
+    served = _served(rebuild_flat(flat), signature)
+    error, n_compared = compare(served, references, outputs, tolerance=REBUILT_TOLERANCE)
+    tell("rebuilt")
+    plan = _plan("keras", flat.layout.size_bytes, range(len(inputs)), range(len(outputs)))
+    plan |= {"max_relative_error": error, "tolerance": REBUILT_TOLERANCE, "took_us": took_us(served, references)}
+    del served
     plans, notes, flatbuffer = [plan], [], None
     try:
-        flatbuffer = lower(function, model)
+        flatbuffer = lower(trace(model, inputs), model)
         plans.append(_compared(flatbuffer, references, len(inputs), outputs))
     except NotConvertible as objection:
         flatbuffer = None
         notes.append(f"There is no LiteRT plan, and the model is served by Keras: {objection}")
     tell("converted")
-    signature = {"inputs": [port.to_json() for port in inputs], "outputs": [port.to_json() for port in outputs]}
     header = {"signature": signature, "plans": plans, "n_compared": n_compared, "notes": notes}
     return Converted(header, flat, flatbuffer)
 
@@ -133,12 +135,23 @@ def _plan(runtime: str, n_bytes: int, input_order: Iterable[int], output_order: 
     }
 
 
-def _graph(function: "ConcreteFunction") -> Engine:
-    """Return a traced model as an engine."""
-    # imported where it runs: TensorFlow is loaded in the confined child only
-    import tensorflow as tf
+def _served(model: "keras.Model", signature: dict[str, object]) -> Engine:
+    """Return a rebuilt model as it will be served.
+
+    Raises:
+        NotConvertible: its runtime does not take it.
+    """
+    read = ModelSignature.from_json(signature)
+    orders = tuple(range(len(read.inputs))), tuple(range(len(read.outputs)))
+    try:
+        runtime = KerasRuntime.of(model, signature=read, input_order=orders[0], output_order=orders[1])
+    except ArtifactRefused as refusal:
+        raise NotConvertible(refusal.detail) from refusal
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        return [np.asarray(answer) for answer in function(*(tf.constant(array) for array in arrays))]
+        try:
+            return list(runtime.run(tuple(arrays)))
+        except InvalidRequest as fault:
+            raise ValueError(fault.detail) from fault
 
     return run

@@ -201,7 +201,8 @@ def _check_outputs(function: "ConcreteFunction", signature: ModelSignature, outp
     if sorted(output_order) != list(range(len(found))) or len(output_order) != len(signature.outputs):
         raise ArtifactRefused("the Keras model does not have its signature's outputs")
     for spec, place in zip(signature.outputs, output_order, strict=True):
-        if found[place].dtype.as_numpy_dtype != spec.datatype.numpy.type or found[place].shape.rank != len(spec.shape):
+        has_kind = np.dtype(found[place].dtype.as_numpy_dtype) == spec.datatype.numpy  # that of texts is no NumPy type
+        if not has_kind or found[place].shape.rank != len(spec.shape):
             raise ArtifactRefused(f"output '{spec.name}' of the Keras model is not of its signature's kind")
 
 
