@@ -55,6 +55,10 @@ class Deadline:
         """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
+    def sooner(self, seconds: float) -> "Deadline":
+        """Return the earlier of this deadline and the one `seconds` from now."""
+        return min(self, Deadline.after(seconds), key=lambda deadline: deadline.at_s)
+
     def left_s(self) -> float:
         """Return the seconds left, negative once it has passed."""
         return self.at_s - time.monotonic()

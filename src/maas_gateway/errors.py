@@ -13,7 +13,7 @@
       IntegrityFailure    CiphertextRejected, SignatureRejected, AuditChainBroken
       Unavailable         ModelNotReady, Overloaded, KeyHolderUnavailable
       Unsupported         UnsupportedDatatype, UnsupportedEncoding
-      DeadlineExceeded
+      DeadlineExceeded    NeverBegun
       Misconfigured
 
 Rules: a class has a fixed `slug` and `title`; an instance has a `detail` that is written for the
@@ -323,6 +323,13 @@ class DeadlineExceeded(GatewayError):
 
     slug = "deadline-exceeded"
     title = "Deadline exceeded"
+
+
+class NeverBegun(DeadlineExceeded):
+    """Time ran out before anything was computed."""
+
+    slug = "never-begun"
+    title = "Deadline exceeded in line"
 
 
 class Misconfigured(GatewayError):

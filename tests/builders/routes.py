@@ -199,16 +199,22 @@ EXAMPLES: dict[str, Example] = {
     "POST /oauth/introspect": Example(200, b"token=unknown"),
     "GET /v1/models": Example(),
     "GET /v2": Example(),
+    "GET /v2/models": Example(),
+    "GET /v2/models/stats": Example(),
     **{
         f"{method} {start}{which}{rest}": Example(200, body)
         for which in ("", "/versions/{version}", "/labels/{label}")
         for method, start, rest, body in (
             ("POST", "/v1/models/{model}", ":predict", "rows"),
+            ("POST", "/v1/models/{model}", ":classify", "examples"),
+            ("POST", "/v1/models/{model}", ":regress", "examples"),
             ("GET", "/v1/models/{model}", "", None),
             ("GET", "/v1/models/{model}", "/metadata", None),
             ("POST", "/v2/models/{model}", "/infer", "tensors"),
             ("GET", "/v2/models/{model}", "", None),
             ("GET", "/v2/models/{model}", "/ready", None),
+            ("GET", "/v2/models/{model}", "/config", None),
+            ("GET", "/v2/models/{model}", "/stats", None),
         )
     },
 }
@@ -261,6 +267,7 @@ class Things:
                 "rules": [{"value": "team", "role": "invoker"}],
             },
             "rows": lambda: {"instances": [row]},
+            "examples": lambda: {"examples": [{"measurements": row}]},
             "tensors": lambda: {"inputs": [tensor]},
         }
         convert_as_before(world, demo)

@@ -23,12 +23,18 @@ from maas_gateway.settings import Settings
 VECTORS = Path(__file__).parents[1] / "vectors"
 WHICH = ("", "/versions/{version}", "/labels/{label}")
 DOORS = {
-    *(("post", f"/v1/models/{{model}}{which}:predict") for which in WHICH),
+    *(
+        ("post", f"/v1/models/{{model}}{which}:{verb}")
+        for which in WHICH
+        for verb in ("predict", "classify", "regress")
+    ),
     *(("get", f"/v1/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/metadata")),
     ("get", "/v1/models"),
     *(("post", f"/v2/models/{{model}}{which}/infer") for which in WHICH),
-    *(("get", f"/v2/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/ready")),
+    *(("get", f"/v2/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/ready", "/config", "/stats")),
     ("get", "/v2"),
+    ("get", "/v2/models"),
+    ("get", "/v2/models/stats"),
     ("get", "/v2/health/live"),
     ("get", "/v2/health/ready"),
 }
@@ -191,7 +197,7 @@ def test_prediction_door_takes_what_the_document_offers(method: str, path: str) 
         assert pattern.fullmatch(address)
     else:
         assert open_inference.OpenInferenceRoutes.takes(address)
-        known = {"/v2", *open_inference._HEALTH}
+        known = {"/v2", *open_inference._HEALTH, *open_inference._LISTS}
         assert address in known or open_inference._MODEL.fullmatch(address)
 
 

@@ -314,6 +314,12 @@ async def drop_share(session: TenantSession, share_id: uuid.UUID) -> None:
     await session.bump(TOPIC)
 
 
+async def drop_bindings_on(session: TenantSession, model: str) -> None:
+    """Delete the bindings on a model that is being erased: another one of its name begins without."""
+    await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.model == model)
+    await session.bump(TOPIC)
+
+
 async def drop_shares_of(session: TenantSession, model: str) -> frozenset[uuid.UUID]:
     """Delete every share of a model of the tenant; return their identifiers."""
     gone = await session.rows(SHARES, SHARES.c.model == model)

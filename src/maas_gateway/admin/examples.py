@@ -137,6 +137,14 @@ PUBLISHER_KEY: Final[Example] = {
 PUBLISHER_KEYS: Final[Example] = {"publisher_keys": [PUBLISHER_KEY]}
 PUBLISHING_RULES: Final[Example] = {"requires_signature": True}
 
+PLAN: Final[Example] = {
+    "runtime": "litert",
+    "placement": "threads",
+    "size_bytes": 52_480,
+    "max_relative_error": 1.5e-07,
+    "tolerance": 1e-05,
+    "took_us": 6,
+}
 VERSION: Final[Example] = {
     "model": "breast-cancer",
     "version": 1,
@@ -149,16 +157,7 @@ VERSION: Final[Example] = {
         "outputs": [{"name": "benign", "datatype": "FP32", "shape": [-1, 1]}],
     },
     "plan": {"runtime": "litert", "max_relative_error": 1.5e-07},
-    "plans": [
-        {
-            "runtime": "litert",
-            "placement": "threads",
-            "size_bytes": 52_480,
-            "max_relative_error": 1.5e-07,
-            "tolerance": 1e-05,
-            "took_us": 6,
-        }
-    ],
+    "plans": [PLAN],
     "findings": [],
     "created_by": "sa-347ed83d556b9af80ceb",
     "created_at": _AT,

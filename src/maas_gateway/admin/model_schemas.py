@@ -30,6 +30,8 @@ class PublisherAnswer(BaseModel):
 class PlanAnswer(BaseModel):
     """A form in which a version can be served."""
 
+    model_config = like(examples.PLAN)
+
     runtime: str = Field(description="What computes it: litert, onnx, openvino, keras or tensorflow.")
     placement: Literal["threads", "process"] = Field(description="Where it runs: here, or in a confined process.")
     size_bytes: int

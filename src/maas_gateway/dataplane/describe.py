@@ -6,8 +6,9 @@ from enum import StrEnum
 from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.servables import Servables
-from maas_gateway.errors import LabelNotFound, ModelNotFound
+from maas_gateway.errors import LabelNotFound, ModelNotFound, Unsupported
 from maas_gateway.identifiers import ModelRef
+from maas_gateway.inference.statistics import Statistics
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model, is_permitted
 from maas_gateway.principal import Principal
@@ -84,6 +85,41 @@ class Describe:
             ModelNotFound: there is no such model, version or label for this caller.
         """
         return self._servables.ready(await self.version(principal, ref, deadline)) is not None
+
+    async def statistics(
+        self, principal: Principal, ref: ModelRef | None, deadline: Deadline
+    ) -> list[tuple[ModelVersion, Statistics]]:
+        """Return what this process has computed since it loaded them: serving versions of the tenant's own models.
+
+        Args:
+            principal: who asks.
+            ref: of which model or version; None for every model that the caller may read.
+            deadline: when an answer is of no use any more.
+
+        Raises:
+            ModelNotFound: there is no such model, version or label for this caller.
+            Unsupported: the model is another tenant's: its counts would tell what others do.
+        """
+        if ref is None:
+            readable = [name for name in await self.names(principal) if "." not in name]
+            found = [await self._serving(principal, ModelRef(name), deadline) for name in readable]
+            versions = [version for each in found for version in each]
+        elif ref.version is None and ref.label is None:
+            versions = await self._serving(principal, ref, deadline)
+        else:
+            versions = [await self.version(principal, ref, deadline)]
+        if any(version.tenant != principal.tenant for version in versions):
+            raise Unsupported(f"statistics of '{ref}' are its owner's, who shares the model")
+        counts = [(version, self._servables.ready(version)) for version in versions]
+        return [(version, Statistics() if one is None else one.batcher.counts) for version, one in counts]
+
+    async def _serving(self, principal: Principal, ref: ModelRef, deadline: Deadline) -> list[ModelVersion]:
+        authorize_model(principal, Permission.MODEL_READ, ref)
+        model = await self._models.model(principal.tenant, ref.name, deadline)
+        serving = [version for version in model.versions if version.stage is Stage.SERVING]
+        if not serving:
+            raise ModelNotFound(f"model '{ref}' not found")
+        return serving
 
     async def names(self, principal: Principal) -> list[str]:
         """Return the names of the models that the caller may read and that serve, shared ones too."""

@@ -38,7 +38,8 @@ from maas_gateway.inference.deadlines import DeadlineTimer, is_due
 from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.runtimes.runtime import Runtime
-from maas_gateway.inference.turn import Outcome, Turn, as_failure, late
+from maas_gateway.inference.statistics import Statistics
+from maas_gateway.inference.turn import Outcome, Turn, as_failure, late, late_in_line
 from maas_gateway.inference.waiting import Charge, Queue, Waiting
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.tensor import Tensor
@@ -59,25 +60,6 @@ class BatchReport:
     n_rows: int
     took_s: float
     failures: tuple[Exception, ...]
-
-
-@dataclass(slots=True)
-class BatcherCounts:
-    """What a batcher has done since it was made.
-
-    Attributes:
-        n_batches: batches run.
-        n_requests: requests in them.
-        n_rows: rows in them.
-        n_overloaded: requests refused because the queue was full.
-        n_expired: requests whose deadline passed, in line or in the running batch.
-    """
-
-    n_batches: int = 0
-    n_requests: int = 0
-    n_rows: int = 0
-    n_overloaded: int = 0
-    n_expired: int = 0
 
 
 class Batcher:
@@ -110,7 +92,7 @@ class Batcher:
         """
         if max_rows < 1 or max_queue < 1:
             raise ValueError("max_rows and max_queue are at least 1")
-        self.counts = BatcherCounts()
+        self.counts = Statistics()
         self._runtime = runtime
         self._executor = executor
         self._max_rows = max_rows
@@ -156,9 +138,11 @@ class Batcher:
             GatewayError: the runtime failed; its error is the cause.
         """
         self._check(request)
-        deadline.check()
+        came_s = time.monotonic()
+        if came_s >= deadline.at_s:
+            raise late_in_line()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future(), charge)
+        waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future(), charge, came_s)
         refused = self._queue.put(waiting)
         if refused is not None:
             self._refuse(refused, waiting)
@@ -225,28 +209,31 @@ class Batcher:
             future = self._executor.submit(turn, batch[0].key.tenant)
         except Exception as error:  # noqa: BLE001  the outermost frame of the lane: every caller must hear of it
             asyncio.get_running_loop().call_soon(self._start)
-            self._answer(batch, [error] * len(batch), 0.0)
+            self._answer(batch, [error] * len(batch), self._began_s, self._began_s)
         else:
             future.add_done_callback(self._collect)
 
     def _collect(self, future: asyncio.Future[list[Outcome]]) -> None:
         """Start the next batch, then answer the one that has run: the engine need not wait for that."""
-        batch = self._running
-        took_s = time.monotonic() - self._began_s
+        batch, began_s = self._running, self._began_s
+        now_s = time.monotonic()
         self._start()
         error = RuntimeError("the executor gave the batch up") if future.cancelled() else future.exception()
         if error is None:
-            self._answer(batch, future.result(), took_s)
+            self._answer(batch, future.result(), began_s, now_s)
         else:
             cause = error if isinstance(error, Exception) else RuntimeError("the executor's thread ended")
-            self._answer(batch, [cause] * len(batch), took_s)
+            self._answer(batch, [cause] * len(batch), began_s, now_s)
 
-    def _answer(self, batch: Sequence[Waiting], outcomes: Sequence[Outcome], took_s: float) -> None:
+    def _answer(self, batch: Sequence[Waiting], outcomes: Sequence[Outcome], began_s: float, now_s: float) -> None:
         failures: list[Exception] = []
+        took_s, failed_came_s, n_failed_rows = now_s - began_s, 0.0, 0
         n_all = sum([waiting.request.n_rows for waiting in batch])
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 failures.append(outcome)
+                failed_came_s += waiting.came_s
+                n_failed_rows += waiting.request.n_rows
                 self.counts.n_expired += isinstance(outcome, DeadlineExceeded) and not waiting.future.done()
                 waiting.fail(as_failure(outcome))
             elif not waiting.future.done():
@@ -254,15 +241,20 @@ class Batcher:
                 if waiting.charge is not None:
                     n_rows = waiting.request.n_rows
                     waiting.charge(n_rows, took_s * n_rows / n_all if n_all else 0.0)
-        self._count(batch, failures, n_all, took_s)
-
-    def _count(self, batch: Sequence[Waiting], failures: Sequence[Exception], n_rows: int, took_s: float) -> None:
         self._took_s = 0.8 * self._took_s + 0.2 * took_s if self._took_s else took_s
-        self.counts.n_batches += 1
-        self.counts.n_requests += len(batch)
-        self.counts.n_rows += n_rows
+        counts, n_failed = self.counts, len(failures)
+        n = len(batch) - n_failed
+        came_s = sum([waiting.came_s for waiting in batch]) - failed_came_s
+        counts.n_requests += len(batch)
+        counts.count_batch(n_all, took_s)
+        counts.failed.add(n_failed, n_failed * now_s - failed_came_s)
+        counts.answered.add(n, n * now_s - came_s)
+        counts.waited.add(n, n * began_s - came_s)
+        counts.ran.add(n, n * took_s)
+        counts.rows_answered += n_all - n_failed_rows
+        counts.last_at_s = now_s
         if self._observe is not None:
-            self._observe(BatchReport(len(batch), n_rows, took_s, tuple(failures)))
+            self._observe(BatchReport(len(batch), n_all, took_s, tuple(failures)))
 
     def _refuse(self, refused: Waiting, newcomer: Waiting) -> None:
         self.counts.n_overloaded += 1
@@ -282,13 +274,14 @@ class Batcher:
     def _expire(self) -> Deadline | None:
         """Fail whoever is late, in line or in the running batch; return the next deadline."""
         first: Deadline | None = None
+        running = frozenset(self._running)
         for waiting in [*self._running, *self._queue]:
             if waiting.future.done():
                 continue
             if is_due(waiting.deadline):
                 self.counts.n_expired += 1
                 self._queue.remove(waiting)
-                waiting.fail(late())
+                waiting.fail(late() if waiting in running else late_in_line())
             elif first is None or waiting.deadline.at_s < first.at_s:
                 first = waiting.deadline
         return first

@@ -5,6 +5,7 @@ Rules:
 * whose turn it is `fairness` says; a tenant with a long line delays another by at most one batch;
 * a tenant's requests that may share a batch stand in one line, first come first served; its lines
   take turns too;
+* in a line a request with a priority goes before those with a later one or none;
 * a batch is the head of a line and those behind it whose rows still fit;
 * when all places are taken, the newest of the tenant with most requests waiting has to go, unless
   the newcomer's tenant has as many: one tenant cannot keep the others out.
@@ -14,6 +15,7 @@ per-flow queueing", IEEE JSAC 17(6), 1999: longest queue drop.
 """
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ class Waiting:
         deadline: when its answer is of no use any more.
         future: gets all outputs, or the error; done also when the caller has gone.
         charge: told of an answer's rows and of its part of the engine's seconds, before the caller has it.
+        came_s: when it came, on the monotonic clock.
     """
 
     request: InferenceRequest
@@ -45,6 +48,7 @@ class Waiting:
     deadline: Deadline
     future: asyncio.Future[Arrays]
     charge: Charge | None = None
+    came_s: float = 0.0
 
     def fail(self, error: Exception) -> None:
         """Give the caller an error, unless it has an answer or has gone."""
@@ -154,7 +158,11 @@ class _Lines:
         line = self.by_form.get(waiting.key.form)
         if line is None:
             line = self.by_form[waiting.key.form] = deque()
-        line.append(waiting)
+        if waiting.request.priority:
+            rank = _rank(waiting)
+            line.insert(sum(1 for each in line if _rank(each) <= rank), waiting)
+        else:
+            line.append(waiting)
         self._length += 1
 
     def take(self, max_rows: int) -> tuple[list[Waiting], int]:
@@ -189,3 +197,7 @@ class _Lines:
     def newest(self) -> Waiting:
         """Return the last of the longest line."""
         return max(self.by_form.values(), key=len)[-1]
+
+
+def _rank(waiting: Waiting) -> float:
+    return waiting.request.priority or math.inf

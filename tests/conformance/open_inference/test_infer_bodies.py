@@ -38,7 +38,7 @@ def test_a_request_reads_as_specified(case: dict[str, Any]) -> None:
         assert type(caught.value).__name__ == case["error"]
         assert case["says"] in caught.value.detail
         return
-    request, request_id = read_infer(body, signature)
+    request, request_id, _ = read_infer(body, signature)
     assert request_id == case["id"]
     assert list(request.outputs) == case["outputs"]
     assert [tensor.name for tensor in request.inputs] == [spec.name for spec in signature.inputs]
@@ -60,4 +60,4 @@ def test_an_answer_is_written_as_specified(case: dict[str, Any]) -> None:
         assert type(caught.value).__name__ == case["error"]
         assert case["says"] in caught.value.detail
         return
-    assert json.loads(write_infer(response, "42")) == case["body"]
+    assert json.loads(write_infer(response, "42").body) == case["body"]

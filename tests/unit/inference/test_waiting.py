@@ -29,8 +29,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def waiting(tenant: int = 0, n_rows: int = 1, width: int = 2) -> Waiting:
-    request = InferenceRequest((Tensor.of("x", np.zeros((n_rows, width), np.float32)),), n_rows)
+def waiting(tenant: int = 0, n_rows: int = 1, width: int = 2, priority: int = 0) -> Waiting:
+    request = InferenceRequest((Tensor.of("x", np.zeros((n_rows, width), np.float32)),), n_rows, priority=priority)
     return Waiting(request, key_of(request, TENANTS[tenant]), Deadline.after(60), asyncio.Future())
 
 
@@ -54,6 +54,18 @@ def test_request_larger_than_a_batch_is_taken_alone() -> None:
     members = [waiting(n_rows=1), waiting(n_rows=50), waiting(n_rows=1)]
     queue = filled(*members)
     assert [queue.take(4) for _ in range(3)] == [[member] for member in members]
+
+
+def test_requests_with_a_priority_go_first_and_those_of_one_priority_in_their_order() -> None:
+    members = [waiting(priority=priority) for priority in (0, 3, 1, 3, 0, 2**64 - 1, 1)]
+    queue = filled(*members)
+    assert queue.take(100) == [members[at] for at in (2, 6, 1, 3, 5, 0, 4)]
+
+
+def test_priority_is_none_over_another_tenant() -> None:
+    others = [waiting(0), waiting(0)]
+    queue = filled(*others, waiting(1, priority=1))
+    assert queue.take(1) == others[:1]
 
 
 def test_tenants_take_turns_whatever_the_length_of_their_lines() -> None:

@@ -10,6 +10,7 @@ from maas_gateway.web.description import (
     PREDICTION_ERRORS,
     REQUEST_ID,
     DoorDescription,
+    Need,
     Schema,
 )
 
@@ -34,38 +35,88 @@ _DEMO: Final[Schema] = {
 }
 
 
+_OF_MODEL: Final = (
+    (
+        "",
+        "Metadata",
+        schemas.MODEL_METADATA_RESPONSE,
+        "The model's serving versions, inputs and outputs.",
+        (401, 404, 405, 500, 504),
+    ),
+    (
+        "/config",
+        "Configuration",
+        schemas.CONFIGURATION_RESPONSE,
+        "How the model is run, in the form of Triton's model configuration.",
+        (401, 404, 405, 500, 504),
+    ),
+    (
+        "/stats",
+        "Statistics",
+        schemas.STATISTICS_RESPONSE,
+        "What this process has computed with the serving versions since it loaded them; a shared model tells none.",
+        (400, 401, 404, 405, 500, 504),
+    ),
+    (
+        "/ready",
+        "Readiness",
+        schemas.MODEL_READY_RESPONSE,
+        "Whether the model is in memory; 503 says that it is not.",
+        (401, 404, 405, 500, 503, 504),
+    ),
+)
+_OF_GATEWAY: Final[tuple[tuple[str, str, Schema, str, Need], ...]] = (
+    (
+        "/v2/health/live",
+        "Whether the gateway lives",
+        schemas.LIVE_RESPONSE,
+        "Tells that the process answers. Needs no credential.",
+        "public",
+    ),
+    (
+        "/v2/health/ready",
+        "Whether the gateway is ready",
+        schemas.READY_RESPONSE,
+        "Tells that the gateway takes requests; says nothing about any model. Needs no credential.",
+        "public",
+    ),
+    (
+        "/v2",
+        "The server's metadata",
+        schemas.SERVER_METADATA_RESPONSE,
+        "The server's name, version and extensions of the protocol.",
+        "any",
+    ),
+    (
+        "/v2/models",
+        "Your models",
+        schemas.MODELS_RESPONSE,
+        "The names of the models that serve and that you may read, shared ones too.",
+        "any",
+    ),
+    (
+        "/v2/models/stats",
+        "Statistics of your models",
+        schemas.STATISTICS_RESPONSE,
+        "What this process has computed with your tenant's models that you may read.",
+        "any",
+    ),
+)
+
+
 def _of_gateway() -> dict[str, Any]:
     return {
-        "/v2/health/live": {
+        path: {
             "get": _DOOR.operation(
                 "",
-                "Whether the gateway lives",
-                schemas.LIVE_RESPONSE,
-                description="Tells that the process answers. Needs no credential.",
-                need="public",
-                errors=(405, 500),
+                title,
+                schema,
+                description=description,
+                need=need,
+                errors=(405, 500) if need == "public" else (401, 405, 500),
             )
-        },
-        "/v2/health/ready": {
-            "get": _DOOR.operation(
-                "",
-                "Whether the gateway is ready",
-                schemas.READY_RESPONSE,
-                description="Tells that the gateway takes requests; says nothing about any model. Needs no credential.",
-                need="public",
-                errors=(405, 500),
-            )
-        },
-        "/v2": {
-            "get": _DOOR.operation(
-                "",
-                "The server's metadata",
-                schemas.SERVER_METADATA_RESPONSE,
-                description="The server's name, version and extensions of the protocol.",
-                need="any",
-                errors=(401, 405, 500),
-            )
-        },
+        }
+        for path, title, schema, description, need in _OF_GATEWAY
     }
 
 
@@ -85,26 +136,17 @@ def _of_models() -> dict[str, Any]:
                 demo_body=_DEMO,
             )
         }
-        paths[model] = {
-            "get": _DOOR.operation(
-                model,
-                f"Metadata{which}",
-                schemas.MODEL_METADATA_RESPONSE,
-                description=f"The model's serving versions, inputs and outputs. {who}",
-                need=Permission.MODEL_READ,
-                errors=(401, 404, 405, 500, 504),
-            )
-        }
-        paths[f"{model}/ready"] = {
-            "get": _DOOR.operation(
-                model,
-                f"Readiness{which}",
-                schemas.MODEL_READY_RESPONSE,
-                description=f"Whether the model is in memory; 503 says that it is not. {who}",
-                need=Permission.MODEL_READ,
-                errors=(401, 404, 405, 500, 503, 504),
-            )
-        }
+        for verb, title, schema, description, errors in _OF_MODEL:
+            paths[f"{model}{verb}"] = {
+                "get": _DOOR.operation(
+                    model,
+                    f"{title}{which}",
+                    schema,
+                    description=f"{description} {who}",
+                    need=Permission.MODEL_READ,
+                    errors=errors,
+                )
+            }
     return paths
 
 

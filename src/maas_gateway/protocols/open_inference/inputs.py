@@ -17,24 +17,22 @@ from typing import Final
 
 import numpy as np
 
-from maas_gateway.errors import InvalidRequest, MalformedBody, SignatureMismatch, Unsupported, UnsupportedEncoding
+from maas_gateway.errors import InvalidRequest, MalformedBody, SignatureMismatch, Unsupported
+from maas_gateway.protocols.open_inference.binary import Section
 from maas_gateway.tensors.arrays import MAX_RANK, Dialect, Fault, Strings, array_from_json
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
 from maas_gateway.tensors.tensor import Tensor
 from maas_gateway.tensors.values import json_type, quoted, shown
 
-BINARY_REFUSAL: Final = "binary tensor data does not come through this door yet: send the values as JSON in 'data'"
 
-
-def read_input(entry: object, position: int, signature: ModelSignature) -> Tensor:
+def read_input(entry: object, position: int, signature: ModelSignature, section: Section) -> Tensor:
     """Return the tensor of `inputs[position]`; its shape is not yet checked against the signature.
 
     Raises:
         MalformedBody: a field is missing or of the wrong type.
         SignatureMismatch: the model has no such input, or the values are not what the fields say.
         InvalidRequest: JSON does not carry the datatype.
-        UnsupportedEncoding: the values come as binary data.
         Unsupported: the values come in shared memory.
     """
     if not isinstance(entry, dict):
@@ -43,10 +41,15 @@ def read_input(entry: object, position: int, signature: ModelSignature) -> Tenso
     if not isinstance(name, str):
         raise MalformedBody(f"inputs[{position}]: 'name' must be a string")
     spec = _spec_of(name, signature)
-    datatype = _datatype_of(entry.get("datatype"), spec)
     dialect = _UTF8
     if "parameters" in entry:
-        dialect = _read_parameters(entry["parameters"], name, has_data="data" in entry)
+        parameters = entry["parameters"]
+        dialect = _read_parameters(parameters, name, has_data="data" in entry)
+        if "binary_data_size" in parameters:
+            _check_datatype(entry.get("datatype"), spec)
+            shape = _read_shape(entry.get("shape"), name)
+            return Tensor(name, spec.datatype, section.take(spec, shape, parameters["binary_data_size"]))
+    datatype = _datatype_of(entry.get("datatype"), spec)
     if "data" not in entry:
         raise MalformedBody(f"input '{name}': 'data' is missing")
     return Tensor(name, datatype, _read_data(entry["data"], _read_shape(entry.get("shape"), name), spec, dialect))
@@ -61,12 +64,16 @@ def _spec_of(name: str, signature: ModelSignature) -> TensorSpec:
 
 
 def _datatype_of(value: object, spec: TensorSpec) -> Datatype:
-    if not isinstance(value, str):
-        raise MalformedBody(f"input '{spec.name}': 'datatype' must be a string")
-    if value in _NOT_IN_JSON:
+    if isinstance(value, str) and value in _NOT_IN_JSON:
         raise InvalidRequest(
             f"receiving {value} data via JSON is not supported. Please use the binary data format for input {spec.name}"
         )
+    return _check_datatype(value, spec)
+
+
+def _check_datatype(value: object, spec: TensorSpec) -> Datatype:
+    if not isinstance(value, str):
+        raise MalformedBody(f"input '{spec.name}': 'datatype' must be a string")
     datatype = _DATATYPES.get(value)
     if datatype is None:
         raise SignatureMismatch(
@@ -87,8 +94,6 @@ def _read_parameters(parameters: object, name: str, *, has_data: bool) -> Dialec
             "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
             f"'shared_memory_region' in 'parameters'. But input '{name}' has more than one of them"
         )
-    if is_binary:
-        raise UnsupportedEncoding(f"input '{name}': {BINARY_REFUSAL}")
     if is_shared:
         raise Unsupported(f"input '{name}': this server has no shared memory with its clients")
     return _BASE64 if parameters.get("content_type") == "base64" else _UTF8

@@ -1,8 +1,8 @@
 """The Open Inference Protocol door: its paths, its verbs, its errors.
 
 Rules: health is public and tells of the gateway, never of a tenant's models; the version part of a
-path is a number or, as an extension, `/labels/<label>`; JSON only so far, so a body that announces
-binary data is refused with a sentence.
+path is a number or, as an extension, `/labels/<label>`; whether raw bytes follow a body's JSON its header
+`Inference-Header-Content-Length` decides, whatever its content type says.
 
 Source: Open Inference Protocol, "HTTP/REST"; KServe and Triton clients' expectations of its answers.
 """
@@ -16,6 +16,7 @@ from maas_gateway import __version__
 from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.describe import Describe
 from maas_gateway.dataplane.predict import Predict
+from maas_gateway.dataplane.servables import BatchLimits
 from maas_gateway.errors import (
     GatewayError,
     MethodNotAllowed,
@@ -27,9 +28,12 @@ from maas_gateway.errors import (
 )
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.principal import Principal
+from maas_gateway.protocols.open_inference.binary import LENGTH_HEADER
 from maas_gateway.protocols.open_inference.codec import read_infer, write_error, write_infer
-from maas_gateway.protocols.open_inference.inputs import BINARY_REFUSAL
+from maas_gateway.protocols.open_inference.configuration import write_configuration
 from maas_gateway.protocols.open_inference.metadata import write_model_metadata, write_server_metadata
+from maas_gateway.protocols.open_inference.outputs import PLAIN
+from maas_gateway.protocols.open_inference.statistics import write_statistics
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.web.door import Door, PredictionLimits
@@ -38,8 +42,21 @@ from maas_gateway.web.problems import status_of
 
 PREFIX: Final = "/v2"
 SERVER: Final = "maas-gateway"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""What works of the protocol's extensions, by Triton's names."""
 
-_MODEL: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer)?/?", re.ASCII)
+_MODEL: Final = re.compile(
+    r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer|/config|/stats)?/?", re.ASCII
+)
+_LISTS: Final = frozenset(["/v2/models", "/v2/models/", "/v2/models/stats"])
+_OCTETS: Final = b"application/octet-stream"
 _HEALTH: Final = {
     "/v2/health/live": b'{"live":true}',
     "/v2/health/ready": b'{"ready":true,"live":true}',
@@ -67,14 +84,18 @@ class OpenInferenceRoutes:
         predict: answers predictions.
         describe: answers questions about models.
         limits: how much and how long a prediction may be.
+        batches: how requests to one model are run together, to be told.
     """
 
-    def __init__(self, door: Door, predict: Predict, describe: Describe, limits: PredictionLimits) -> None:
+    def __init__(
+        self, door: Door, predict: Predict, describe: Describe, limits: PredictionLimits, *, batches: BatchLimits
+    ) -> None:
         self._door = door
         self._predict = predict
         self._describe = describe
         self._max_body_bytes = limits.max_body_bytes
         self._deadline_s = limits.deadline_s
+        self._batches = batches
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -92,7 +113,10 @@ class OpenInferenceRoutes:
     async def _handle(self, exchange: Exchange, principal: Principal) -> None:
         if exchange.path in {"/v2", "/v2/"}:
             _only(exchange, "GET")
-            await exchange.answer(200, write_server_metadata(SERVER, __version__))
+            await exchange.answer(200, write_server_metadata(SERVER, __version__, EXTENSIONS))
+            return
+        if exchange.path in _LISTS:
+            await self._of_all(exchange, principal)
             return
         matched = _MODEL.fullmatch(exchange.path)
         if matched is None:
@@ -113,25 +137,56 @@ class OpenInferenceRoutes:
         if verb == "/ready":
             if not await self._describe.is_ready(principal, ref, deadline):
                 raise ModelNotReady(f"model '{ref}' is not ready")
-            await exchange.answer(200, orjson.dumps({"name": ref.name, "ready": True}))
-            return
+            body = orjson.dumps({"name": ref.name, "ready": True})
+        elif verb == "/stats":
+            counts = await self._describe.statistics(principal, ref, deadline)
+            body = write_statistics((ref.name, version.version, each) for version, each in counts)
+        else:
+            body = await self._described(principal, ref, deadline, is_configuration=verb == "/config")
+        await exchange.answer(200, body)
+
+    async def _described(
+        self, principal: Principal, ref: ModelRef, deadline: Deadline, *, is_configuration: bool
+    ) -> bytes:
         version = await self._describe.version(principal, ref, deadline)
-        versions = await self._describe.versions(principal, ref.name, deadline)
         platform = f"{version.format}_{version.plan.runtime}"
-        await exchange.answer(200, write_model_metadata(ref.name, versions, platform, version.signature))
+        if is_configuration:
+            batches = self._batches
+            return write_configuration(
+                ref.name, platform, version.signature, max_rows=batches.max_rows, max_queue=batches.max_queue
+            )
+        versions = await self._describe.versions(principal, ref.name, deadline)
+        return write_model_metadata(ref.name, versions, platform, version.signature)
+
+    async def _of_all(self, exchange: Exchange, principal: Principal) -> None:
+        """Answer what is asked about all models that the caller may read."""
+        _only(exchange, "GET")
+        if exchange.path == "/v2/models/stats":
+            counts = await self._describe.statistics(principal, None, Deadline.after(self._deadline_s))
+            body = write_statistics((version.model, version.version, each) for version, each in counts)
+        else:
+            body = orjson.dumps({"models": await self._describe.names(principal)})
+        await exchange.answer(200, body)
 
     async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, deadline: Deadline) -> None:
         given_id: str | None = None
+        form = PLAIN
+        has_rows = True
 
         async def read(signature: ModelSignature) -> InferenceRequest:
-            nonlocal given_id
-            if exchange.header(b"inference-header-content-length") is not None:
-                raise UnsupportedEncoding(BINARY_REFUSAL)
-            request, given_id = read_infer(await exchange.body(self._max_body_bytes, deadline), signature)
-            return request
+            nonlocal given_id, form, has_rows
+            body = await exchange.body(self._max_body_bytes, deadline)
+            asked = read_infer(body, signature, header=exchange.header(LENGTH_HEADER), model=ref.name)
+            given_id, form, has_rows = asked.request_id, asked.form, signature.has_batch
+            return asked.request
 
         response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
-        await exchange.answer(200, write_infer(response, given_id or exchange.request_id))
+        written = write_infer(response, given_id or exchange.request_id, form, has_rows=has_rows)
+        if written.json_bytes is None:
+            await exchange.answer(200, written.body)
+            return
+        length = (LENGTH_HEADER, str(written.json_bytes).encode())
+        await exchange.answer(200, written.body, [length], content_type=_OCTETS)
 
 
 async def _health(exchange: Exchange) -> None:

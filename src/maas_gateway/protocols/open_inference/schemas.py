@@ -115,6 +115,100 @@ MODEL_METADATA_RESPONSE: Final[Schema] = {
     ],
 }
 
+_TALLY: Final[Schema] = {
+    "type": "object",
+    "required": ["count", "ns"],
+    "properties": {"count": {"type": "integer"}, "ns": {"type": "integer"}},
+}
+_STAGES: Final = (
+    "success",
+    "fail",
+    "queue",
+    "compute_input",
+    "compute_infer",
+    "compute_output",
+    "cache_hit",
+    "cache_miss",
+)
+_NO_TALLIES: Final[Schema] = {stage: {"count": 0, "ns": 0} for stage in _STAGES}
+
+STATISTICS_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["model_stats"],
+    "properties": {
+        "model_stats": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "version", "inference_count", "execution_count", "inference_stats", "batch_stats"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "version": {"type": "string"},
+                    "last_inference": {"type": "integer", "description": "Milliseconds since 1970; 0 for never."},
+                    "inference_count": {"type": "integer", "description": "Rows answered."},
+                    "execution_count": {"type": "integer", "description": "Batches computed."},
+                    "inference_stats": {"type": "object", "additionalProperties": _TALLY},
+                    "response_stats": {"type": "object"},
+                    "batch_stats": {"type": "array", "items": {"type": "object"}},
+                    "memory_usage": {"type": "array"},
+                },
+            },
+        }
+    },
+    "examples": [
+        {
+            "model_stats": [
+                {
+                    "name": "breast-cancer",
+                    "version": "1",
+                    "last_inference": 1_763_886_000_000,
+                    "inference_count": 12,
+                    "execution_count": 9,
+                    "inference_stats": {**_NO_TALLIES, "success": {"count": 10, "ns": 2_100_000}},
+                    "response_stats": {},
+                    "batch_stats": [
+                        {"batch_size": 1, "compute_infer": {"count": 9, "ns": 60_000}},
+                    ],
+                    "memory_usage": [],
+                }
+            ]
+        }
+    ],
+}
+
+CONFIGURATION_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["name", "platform", "backend", "max_batch_size", "input", "output"],
+    "properties": {
+        "name": {"type": "string"},
+        "platform": {"type": "string"},
+        "backend": {"type": "string"},
+        "max_batch_size": {"type": "integer", "description": "Rows at once; 0 where the model has no batch."},
+        "input": {"type": "array", "items": {"type": "object"}},
+        "output": {"type": "array", "items": {"type": "object"}},
+        "dynamic_batching": {"type": "object"},
+    },
+    "examples": [
+        {
+            "name": "breast-cancer",
+            "platform": "keras_litert",
+            "backend": "litert",
+            "version_policy": {"all": {}},
+            "max_batch_size": 64,
+            "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [3]}],
+            "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": [1]}],
+            "dynamic_batching": {"max_queue_delay_microseconds": 0},
+        }
+    ],
+}
+
+MODELS_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["models"],
+    "properties": {"models": {"type": "array", "items": {"type": "string"}}},
+    "examples": [{"models": ["breast-cancer"]}],
+}
+
 LIVE_RESPONSE: Final[Schema] = {
     "type": "object",
     "required": ["live"],
