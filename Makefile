@@ -15,7 +15,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check format lint types contracts unit test test-slow bench lock clean
+.PHONY: help serve check format lint types contracts unit test test-slow exploits bench lock clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromi
 
 test-slow: $(VENV)/.development ## What takes longer.
 	@$(BIN)/python -m pytest -q -m slow
+
+exploits: $(VENV)/.development ## Which hostile files are live in old releases of Keras, and who notices them: about 20 minutes.
+	@$(BIN)/python tests/exploits/run.py
 
 bench: $(VENV)/.development ## Speed, as ratios of one run.
 	@$(BIN)/python benchmarks/run.py

@@ -4,9 +4,9 @@ Rules: background work lives in one task group (`background`) that ends with the
 requests finish first.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from maas_gateway.audit.log import AuditLog
@@ -54,14 +54,13 @@ from maas_gateway.dataplane.lease import Lease
 from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
-from maas_gateway.dataplane.servables import BatchLimits, Servables
+from maas_gateway.dataplane.servables import Servables
 from maas_gateway.dataplane.shares import Shares
 from maas_gateway.dataplane.terms import TermsBook
 from maas_gateway.dataplane.turnstile import Turnstile
-from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras, limits_for
+from maas_gateway.engines import open_servables
+from maas_gateway.inference.conversion.convert import Conversions
 from maas_gateway.inference.fairness import FairTime
-from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
@@ -77,7 +76,8 @@ from maas_gateway.quotas.redis import RedisBuckets
 from maas_gateway.quotas.usage import Usage
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
-from maas_gateway.scanning.known import SCANNERS_BY_ROLE
+from maas_gateway.registry.model import ArtifactRole
+from maas_gateway.scanning.catalogue import PLANS, UPLOADS
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tenants import store as tenants
@@ -154,7 +154,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             reconciler=serving.reconciler,
             upload=_upload(ground),
             promote=Promote(acting, ground.artifacts),
-            admission=Admission.of(acting, _stores(ground), operate, SCANNERS_BY_ROLE),
+            admission=Admission.of(acting, _stores(ground), operate, {**PLANS, ArtifactRole.SOURCE: UPLOADS["keras"]}),
             api_keys=ManageAPIKeys(acting),
             identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
@@ -332,24 +332,6 @@ async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
         identity.authenticator.forget_standings()
 
 
-def _servables(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> Servables:
-    inference = ground.settings.inference
-    executor = ThreadExecutor(inference.n_threads, fair_time=fair_time)
-    stack.callback(executor.close)
-    servables = Servables(
-        ground.artifacts,
-        executor,
-        limits=BatchLimits(inference.max_batch_rows, inference.max_queue),
-        fair_time=fair_time,
-        audit=ground.acting.audit,
-        metrics=ground.metrics,
-        clock=ground.acting.clock,
-        spawn=ground.tasks.spawn,
-    )
-    stack.push_async_callback(servables.close)
-    return servables
-
-
 def _predict(settings: Settings, models: Models, servables: Servables, accounting: _Accounting) -> Predict:
     turnstile = Turnstile(accounting.terms.weight_of, max_waiting=settings.inference.max_queue)
     return Predict(models, servables, accounting.terms, accounting.limiter, turnstile=turnstile)
@@ -365,7 +347,16 @@ class _Serving:
 
 def _serving(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> _Serving:
     acting, tasks = ground.acting, ground.tasks
-    servables = _servables(ground, fair_time, stack)
+    servables = open_servables(
+        ground.settings.inference,
+        ground.settings.processes,
+        ground.artifacts,
+        fair_time=fair_time,
+        acting=acting,
+        metrics=ground.metrics,
+        spawn=tasks.spawn,
+        stack=stack,
+    )
     reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
     tasks.loop("changes", ground.changes.run)
     tasks.loop("reconcile", reconciler.run)
@@ -381,18 +372,10 @@ def _upload(ground: _Ground) -> Upload:
         ground.acting,
         ground.artifacts,
         ground.statements,
-        _converter(settings),
+        Conversions(
+            max_memory_bytes=settings.uploads.conversion_memory_bytes, deadline_s=settings.uploads.conversion_deadline_s
+        ),
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,
         bounds=UploadBounds(settings.uploads.max_tenant_bytes, settings.uploads.max_tenant_versions),
     )
-
-
-def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-        deadline_s = settings.uploads.conversion_deadline_s
-        needed = limits_for(size_bytes)
-        limits = replace(needed, memory_bytes=min(needed.memory_bytes, settings.uploads.conversion_memory_bytes))
-        return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
-
-    return convert

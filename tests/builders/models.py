@@ -5,17 +5,19 @@ import fcntl
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builders.conversions import WholeConversion, converted, pieces
 from builders.gateways import World
 from maas_gateway.clock import Deadline
+from maas_gateway.confinement.conversation import Sink
+from maas_gateway.controlplane.examining import Converter
 from maas_gateway.controlplane.upload import Incoming, Upload
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Place
 from maas_gateway.registry.manifest import KIND, resealed
@@ -31,11 +33,21 @@ class DemoModel:
 
     Attributes:
         seed: the archive, one example row and the answer expected for it.
-        conversion: what the real converter made of the archive.
+        made: what the real converter made of the archive.
     """
 
     seed: TrainedSeed
-    conversion: Conversion
+    made: WholeConversion
+
+    @property
+    def plan(self) -> bytes:
+        """The LiteRT flatbuffer, which serves it."""
+        return self.made.content("litert")
+
+    @property
+    def plans(self) -> list[bytes]:
+        """All that is sealed of it."""
+        return [self.made.content(runtime) for runtime in self.made.plans]
 
 
 async def demo_model(folder: Path) -> DemoModel:
@@ -49,8 +61,8 @@ async def demo_model(folder: Path) -> DemoModel:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             seed = await train_seed()
-            conversion = await convert_keras(pieces(seed.archive), size_bytes=len(seed.archive))
-            path.write_text(json.dumps({"seed": asdict(seed), "conversion": asdict(conversion)}, default=_text))
+            made = await converted("keras", seed.archive)
+            path.write_text(json.dumps({"seed": asdict(seed), "made": asdict(made)}, default=_text))
     return _read(path)
 
 
@@ -68,7 +80,7 @@ async def uploaded_model(
         is_converted_anew: whether the real converter runs (about 6 s) instead of answering what it answered before.
     """
     owner = await world.principal(world.owners[slug])
-    upload = world.gateway.upload if is_converted_anew else _with_converter(world, demo.conversion)
+    upload = world.gateway.upload if is_converted_anew else _with_converter(world, demo.made)
     archive = demo.seed.archive
     incoming = Incoming(format="keras", digest=None, declared_bytes=len(archive), chunks=pieces(archive))
     staged, _ = await upload.upload(owner, ModelRef(name, version), incoming)
@@ -80,7 +92,7 @@ async def quarantined_model(world: World, slug: str, name: str, demo: DemoModel,
     owner = await world.principal(world.owners[slug])
     archive = with_idle_layer(demo.seed.archive)
     incoming = Incoming(format="keras", digest=None, declared_bytes=len(archive), chunks=pieces(archive))
-    found, _ = await _with_converter(world, demo.conversion).upload(owner, ModelRef(name, version), incoming)
+    found, _ = await _with_converter(world, demo.made).upload(owner, ModelRef(name, version), incoming)
     assert found.stage is Stage.QUARANTINED
     return found
 
@@ -148,48 +160,40 @@ async def published_model(
 
 def convert_as_before(world: World, demo: DemoModel) -> None:
     """Have uploads over HTTP answer at once, with what the real converter answered before."""
-    world.app.state.gateway = replace(world.gateway, upload=_with_converter(world, demo.conversion))
+    world.app.state.gateway = replace(world.gateway, upload=_with_converter(world, demo.made))
 
 
-async def pieces(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
-    """Give out bytes piece by piece, as a door does."""
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
-def _with_converter(world: World, conversion: Conversion) -> Upload:
+def _with_converter(world: World, made: WholeConversion) -> Upload:
     """Return the act of uploading with a converter that answers what it answered before."""
     own = world.gateway.upload
     return Upload(
         own._acting,
         own._artifacts,
         own._statements,
-        _answering(conversion),
+        _answering(made),
         spool_folder=own._spool_folder,
         max_bytes=own._max_bytes,
         bounds=own._bounds,
     )
 
 
-def _answering(conversion: Conversion) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-        received = sum([len(piece) async for piece in archive])
-        assert received == size_bytes
-        return conversion
+def _answering(made: WholeConversion) -> Converter:
+    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+        received = sum([len(piece) async for piece in upload])
+        assert (form, received) == ("keras", size_bytes)
+        await sink(made.payload)
+        return made.conversion
 
     return convert
 
 
 def _read(path: Path) -> DemoModel:
     found = json.loads(path.read_text())
-    seed, conversion = found["seed"], found["conversion"]
+    seed, made = found["seed"], found["made"]
     seed |= {"archive": base64.b64decode(seed["archive"]), "example": tuple(seed["example"])}
-    conversion |= {
-        "plan": base64.b64decode(conversion["plan"]),
-        "input_order": tuple(conversion["input_order"]),
-        "output_order": tuple(conversion["output_order"]),
-    }
-    return DemoModel(TrainedSeed(**seed), Conversion(**conversion))
+    return DemoModel(
+        TrainedSeed(**seed), WholeConversion.from_json(made["conversion"], base64.b64decode(made["payload"]))
+    )
 
 
 def _text(value: object) -> str:

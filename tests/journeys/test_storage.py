@@ -1,7 +1,7 @@
 """How much a tenant may store, exactly; and uploads that are whole, once, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 from builders.gateways import World, joined_gateway, running_gateway
 from builders.models import DemoModel, convert_as_before, quarantined_model, uploaded_model, with_idle_layer
 from builders.storage import n_left
+from maas_gateway.confinement.conversation import Sink
+from maas_gateway.controlplane.examining import Converter
 from maas_gateway.inference.conversion.answer import Conversion
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +72,7 @@ async def test_tenant_stores_so_many_bytes_and_no_more(tmp_path: Path, database_
         for number in (1, 2):
             assert (await _put(world, archive, f"bc/versions/{number}")).status_code == 201
         before = await n_left(world)
-        large, small = archive + bytes(sealed), archive[:10_000]
+        large, small = archive + bytes(5 * sealed), archive[:10_000]
         for content, status in ((large, 409), (small, 422)):
             body = _Body(world, content)
             refused = await _put(world, body, "bc/versions/3", **{"content-length": str(len(content))})
@@ -94,7 +96,7 @@ async def test_uploads_at_once_do_not_share_the_last_place(tmp_path: Path, datab
         async with joined_gateway(world) as elsewhere:
             everybody_converts = asyncio.Barrier(2)
             for process in (world, elsewhere):
-                process.gateway.upload._convert = _meeting(everybody_converts, demo)
+                process.gateway.upload._examiner._convert = _meeting(everybody_converts, demo)
             await uploaded_model(world, "acme", "bc", demo, version=9)
             await uploaded_model(world, "acme", "bc", demo, version=8)
             archive = demo.seed.archive
@@ -112,11 +114,12 @@ async def test_uploads_at_once_do_not_share_the_last_place(tmp_path: Path, datab
             }
 
 
-def _meeting(barrier: asyncio.Barrier, demo: DemoModel) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-        assert sum([len(piece) async for piece in archive]) == size_bytes
+def _meeting(barrier: asyncio.Barrier, demo: DemoModel) -> Converter:
+    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+        assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
         await barrier.wait()
-        return demo.conversion
+        await sink(demo.made.payload)
+        return demo.made.conversion
 
     return convert
 
@@ -136,7 +139,7 @@ async def test_uploads_of_one_number_at_once_are_one_version(
         async with joined_gateway(world) as elsewhere:
             both_convert = asyncio.Barrier(2)
             for process in (world, elsewhere):
-                process.gateway.upload._convert = _meeting(both_convert, demo)
+                process.gateway.upload._examiner._convert = _meeting(both_convert, demo)
             first = demo.seed.archive
             answers = await asyncio.gather(_put(world, first), _put(elsewhere, second(first)))
             assert sorted(answer.status_code for answer in answers) == statuses

@@ -149,7 +149,6 @@ async def test_no_file_that_the_gateway_writes_holds_a_models_plaintext(tmp_path
         assert (await world.http.post("/v1/models/bc:predict", json=row, headers=headers)).status_code == 200
         with zipfile.ZipFile(io.BytesIO(demo.seed.archive)) as archive:
             weights = archive.read("model.weights.h5")
-        plan = demo.conversion.plan
-        pieces = [*pieces_of(weights), *pieces_of(plan)]
+        pieces = [piece for content in (weights, *demo.plans) for piece in pieces_of(content)]
         assert len(pieces) > 10
         assert Search({"model": pieces}).in_files(world.settings.data_dir.rglob("*")) == {}

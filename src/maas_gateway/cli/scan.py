@@ -14,8 +14,8 @@ import typer
 from maas_gateway.cli.model_files import ModelFile
 from maas_gateway.cli.version_texts import findings_table
 from maas_gateway.errors import InvalidRequest
+from maas_gateway.scanning.catalogue import UPLOADS
 from maas_gateway.scanning.formats import FORMATS, foreign
-from maas_gateway.scanning.known import SCANNERS_BY_FORMAT
 from maas_gateway.scanning.scanner import ScanReport, report_of
 
 _WHAT_NOW: Final = {
@@ -55,9 +55,7 @@ def _report(file: ModelFile, form: str) -> ScanReport:
     other = foreign(file, form)
     if other is not None:
         return report_of(form, [other])
-    if form not in SCANNERS_BY_FORMAT:
-        raise InvalidRequest(f"{form}: this version has no scanner for it")
-    return SCANNERS_BY_FORMAT[form].scan(file)
+    return UPLOADS[form]().scan(file)
 
 
 def _said(file: ModelFile, form: str, report: ScanReport) -> dict[str, Any]:

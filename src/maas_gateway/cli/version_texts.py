@@ -15,9 +15,7 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("severity", "rule", "where", "what", expand=False)
     for finding in findings:
         severity = str(finding.get("severity", ""))
-        place = str(finding.get("where", ""))
-        role = finding.get("artifact")
-        where = f"{place} (stored as {role})" if role else place
+        where = str(finding.get("where", ""))
         texts = (
             Text(str(finding.get("rule", ""))),
             Text(where, overflow="fold"),

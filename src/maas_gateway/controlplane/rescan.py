@@ -11,7 +11,7 @@ A tenant rescans its own; the platform's operator rescans every tenant's, and is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -104,7 +104,7 @@ class Rescan:
         artifacts: verifies and opens.
         statements: signs manifests.
         operate: runs long acts.
-        scanners: who looks at a sealed form, by its role.
+        scanners: makes who looks at a sealed form, by its role.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Rescan:
         statements: Statements,
         operate: Operate,
         *,
-        scanners: Mapping[str, Scanner],
+        scanners: Mapping[str, Callable[[], Scanner]],
     ) -> None:
         self._acting = acting
         self._artifacts = artifacts
@@ -215,11 +215,11 @@ class Rescan:
     async def _reports(self, version: ModelVersion) -> dict[str, ScanReport]:
         reports = {}
         for artifact in version.artifacts:
-            scanner = self._scanners.get(artifact.role.value)
-            if scanner is not None:
+            make = self._scanners.get(artifact.role.value)
+            if make is not None:
                 memory = await self._artifacts.open(version, artifact.role)
                 with memory:
-                    reports[artifact.role.value] = await asyncio.to_thread(scanner.scan, memory)
+                    reports[artifact.role.value] = await asyncio.to_thread(make().scan, memory)
         return reports
 
     async def _settled(
@@ -232,7 +232,7 @@ class Rescan:
             return after
         manifest = await self._artifacts.manifest(version)
         check_bound(manifest, version)
-        rules = {report.format: report.scanner_version for report in reports.values()}
+        rules = {f"plan {role}": report.scanner_version for role, report in reports.items()}
         said = amended(manifest, after, scanners=rules)
         if after == version and said.get("scanners") == manifest.get("scanners"):
             return after

@@ -1,25 +1,26 @@
 """Taking a model in: looked at, converted, compared, sealed; nothing serves yet.
 
-Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in
-the clear; a publisher's signature is verified before anything looks into the file, and once more when
-its row is written; only an artifact whose scan is clean, and whose plan answers as the model itself
-does, is sealed; data keys first, then blobs, then the row, which alone makes it exist. The same content
-under the same number is the same upload; other content is a conflict.
+Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in the clear; a
+publisher's signature is verified before anything looks into the file, and once more when its row is written; what is
+sealed are the forms in which the model can be served (`examining`), never the upload itself; data keys first, then
+blobs, then the row, which alone makes it exist. A version about which a scanner asks for a person begins in quarantine.
+The same content under the same number is the same upload; other content is a conflict.
 """
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.controlplane.bounds import UploadBounds
+from maas_gateway.controlplane.examining import Converter, Examined, Examiner
 from maas_gateway.controlplane.four_eyes import behind
 from maas_gateway.controlplane.publishing import publisher_of
 from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, StorageFull, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
-from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
@@ -28,17 +29,12 @@ from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts, Place
 from maas_gateway.registry.manifest import KIND as MANIFEST
 from maas_gateway.registry.manifest import manifest_of
-from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
+from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, Stage
 from maas_gateway.registry.publishers import Publisher, PublisherSignature
 from maas_gateway.registry.spool import Spool
-from maas_gateway.scanning.keras_archive import KerasScanner
-from maas_gateway.scanning.scanner import ScanReport, require_clean
-from maas_gateway.scanning.tflite_graph import TFLiteScanner
-from maas_gateway.tensors.signature import ModelSignature
+from maas_gateway.scanning.catalogue import UPLOADS
 
-FORMATS = ("keras",)
-
-Converter = Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]
+FORMATS = tuple(UPLOADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +57,22 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
-class _Examined:
-    """An upload that was looked at and found good.
+class _Accepted:
+    """An upload that is taken.
 
     Attributes:
         spool: what arrived.
+        format: what it is.
         signature: what came with it.
         publisher: whose signature that is.
-        report: what the scanner noted.
-        conversion: the form in which it will be served.
+        examined: what was found, and the forms in which it can be served.
     """
 
     spool: Spool
+    format: str
     signature: PublisherSignature | None
     publisher: Publisher | None
-    report: ScanReport
-    conversion: Conversion
+    examined: Examined
 
 
 class Upload:
@@ -86,7 +82,7 @@ class Upload:
         acting: what every act needs.
         artifacts: where sealed artifacts go.
         statements: signs manifests.
-        convert: makes the plan, in a confined child.
+        convert: makes the plans, in a confined child.
         spool_folder: where uploads lie, sealed, while they are looked at.
         max_bytes: the largest upload accepted.
         bounds: what a tenant may store.
@@ -106,17 +102,16 @@ class Upload:
         self._statements = statements
         self._acting = acting
         self._artifacts = artifacts
-        self._convert = convert
+        self._examiner = Examiner(convert, spool_folder=spool_folder)
         self._spool_folder = spool_folder
         self._max_bytes = max_bytes
         self._bounds = bounds
-        self._one_conversion = asyncio.Semaphore(1)
 
     async def upload(self, principal: Principal, ref: ModelRef, incoming: Incoming) -> tuple[ModelVersion, bool]:
         """Take a model in.
 
         Returns:
-            The version, stage `staged`; and whether it is new.
+            The version, stage `staged` or `quarantined`; and whether it is new.
 
         Raises:
             ModelNotFound, PermissionDenied: the caller may not write this model.
@@ -132,7 +127,8 @@ class Upload:
         if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
             raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
         await self._bounds.foresee(self._acting.database, principal.tenant, ref, incoming.declared_bytes)
-        with Spool(self._spool_folder, max_bytes=self._max_bytes) as spool:
+        with ExitStack() as held:
+            spool = held.enter_context(Spool(self._spool_folder, max_bytes=self._max_bytes))
             await spool.take(incoming.chunks)
             if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
                 raise InvalidRequest("digest: what arrived is not what was declared; send it again")
@@ -141,16 +137,12 @@ class Upload:
             known = await self._known(principal, ref, spool.digest.hex())
             if known is not None:
                 return known, False
-            report = await asyncio.to_thread(KerasScanner().scan, spool)
-            require_clean(report)
-            async with self._one_conversion:
-                conversion = await self._convert(_read(spool), spool.size_bytes)
-            require_clean(await asyncio.to_thread(TFLiteScanner().scan, _Bytes(conversion.plan)))
+            examined = await self._examiner.examine(incoming.format, spool, held)
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
-            examined = _Examined(spool, incoming.signature, publisher, report, conversion)
+            accepted = _Accepted(spool, incoming.format, incoming.signature, publisher, examined)
             try:
-                staged = await self._seal(principal, ref, place, examined)
+                staged = await self._seal(principal, ref, place, accepted)
             except VersionExists:  # came into being meanwhile: perhaps by the same upload, sent twice
                 known = await self._known(principal, ref, spool.digest.hex())
                 if known is None:
@@ -159,18 +151,19 @@ class Upload:
         self._acting.announce(store.TOPIC)
         return staged, True
 
-    async def _seal(self, principal: Principal, ref: ModelRef, place: Place, examined: _Examined) -> ModelVersion:
-        """Seal both artifacts and write the row; leave neither if anything fails."""
+    async def _seal(self, principal: Principal, ref: ModelRef, place: Place, accepted: _Accepted) -> ModelVersion:
+        """Seal every form and write the row; leave none if anything fails."""
         sealed: list[Artifact] = []
         try:
-            sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, examined.spool.chunks()))
-            sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [examined.conversion.plan]))
-            unsigned = self._version(principal, place, ref.name, examined, sealed=tuple(sealed))
+            for form in accepted.examined.forms:
+                role = ArtifactRole(form.plan.runtime)
+                sealed.append(await self._artifacts.seal(place, role, form.content.chunks()))
+            unsigned = self._version(principal, place, ref.name, accepted, sealed=tuple(sealed))
             async with self._acting.database.read(principal.tenant) as session:
                 unsigned = replace(unsigned, uploaders=await behind(session, principal))
-            said = manifest_of(unsigned, scanners={examined.report.format: examined.report.scanner_version})
+            said = manifest_of(unsigned, scanners=accepted.examined.scanners)
             staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
-            await self._write(principal, ref, staged, examined.signature)
+            await self._write(principal, ref, staged, accepted.signature)
         except BaseException:
             gone = [artifact.artifact_id for artifact in sealed]
             await asyncio.shield(self._artifacts.discard(principal.tenant, gone))
@@ -198,30 +191,27 @@ class Upload:
                 continue
 
     def _version(
-        self, principal: Principal, place: Place, name: str, examined: _Examined, *, sealed: tuple[Artifact, ...]
+        self, principal: Principal, place: Place, name: str, accepted: _Accepted, *, sealed: tuple[Artifact, ...]
     ) -> ModelVersion:
-        spool, report, conversion = examined.spool, examined.report, examined.conversion
+        examined = accepted.examined
+        plan, *other_plans = (form.plan for form in examined.forms)
         return ModelVersion(
             tenant=place.tenant,
             model_id=place.model_id,
             model=name,
             version=place.version,
-            stage=Stage.QUARANTINED if any(f.severity == "review" for f in report.findings) else Stage.STAGED,
-            format=report.format,
-            digest=spool.digest.hex(),
-            size_bytes=spool.size_bytes,
-            signature=ModelSignature.from_json(conversion.signature),
-            plan=ServingPlan(
-                runtime="litert",
-                input_order=tuple(conversion.input_order),
-                output_order=tuple(conversion.output_order),
-                max_relative_error=conversion.max_relative_error,
-            ),
-            findings=tuple(finding.to_json() for finding in report.findings),
+            stage=Stage.QUARANTINED if examined.asks_for_a_person else Stage.STAGED,
+            format=accepted.format,
+            digest=accepted.spool.digest.hex(),
+            size_bytes=accepted.spool.size_bytes,
+            signature=examined.signature,
+            plan=plan,
+            other_plans=tuple(other_plans),
+            findings=tuple(finding.to_json() for finding in examined.findings),
             artifacts=sealed,
             created_by=principal.name,
             created_at=self._acting.clock.now(),
-            publisher=examined.publisher,
+            publisher=accepted.publisher,
         )
 
     async def _write(
@@ -256,18 +246,3 @@ def _checked(ref: ModelRef, incoming: Incoming) -> int:
     if incoming.format not in FORMATS:
         raise Unsupported(f"format: '{incoming.format}' is not taken yet; this gateway takes {', '.join(FORMATS)}")
     return ref.version
-
-
-async def _read(spool: Spool) -> AsyncIterator[bytes]:
-    chunks = spool.chunks()
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield chunk
-
-
-class _Bytes:
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.size_bytes = len(content)
-
-    def read_at(self, offset: int, n_bytes: int) -> bytes:
-        return self._content[offset : offset + n_bytes]

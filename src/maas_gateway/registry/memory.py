@@ -97,6 +97,11 @@ class MemoryFile:
         """Whether no page of it can be swapped out."""
         return self._own is not None and self._own.is_locked
 
+    @property
+    def content(self) -> memoryview:
+        """The bytes, to be read only, and not after it is closed: it is unmapped when no view of it is left."""
+        return memoryview(b"" if self._own is None else self._own.mapping).toreadonly()
+
     def fill(self, produce: Callable[[Take], None]) -> Self:
         """Have `produce` hand over the content, each byte once, then seal it; closed if that fails.
 

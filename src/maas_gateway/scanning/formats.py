@@ -58,6 +58,8 @@ _SENTENCES: Final = MappingProxyType(
         "safetensors": f"This is a safetensors file: weights without a graph. Load them into their model; {_TO_ONNX[:1].lower()}{_TO_ONNX[1:]}",
         "graph": f"This is the graph of a SavedModel without its variables. {_TO_ARCHIVE}",
         "gzip": "This is a gzip file. Unpack it (gunzip FILE) and upload what is inside.",
+        "tar-gzip": "This is a compressed tar archive. If it holds a SavedModel, upload it with format=savedmodel "
+        "(--format savedmodel); otherwise unpack it (tar -xzf FILE) and upload the model inside.",
         "bzip2": "This is a bzip2 file. Unpack it (bunzip2 FILE) and upload what is inside.",
         "xz": "This is an xz file. Unpack it (unxz FILE) and upload what is inside.",
         "zstd": "This is a zstd file. Unpack it (unzstd FILE) and upload what is inside.",
@@ -151,7 +153,7 @@ def foreign(source: Source, wanted: str) -> Finding | None:
     found = sniff(source)
     if found is None or found.kind == wanted:
         return None
-    if wanted == "savedmodel" and found.kind == "tar":
+    if wanted == "savedmodel" and found.kind in {"tar", "tar-gzip"}:
         return None  # its scanner says what is missing in it
     return Finding(f"format-{found.kind}", "refuse", found.where, found.sentence)
 
@@ -179,12 +181,14 @@ def _of_members(names: list[str]) -> Sniffed | None:
 
 
 def _of_gzip(head: bytes) -> Sniffed:
-    """Tell a compressed pickle (joblib writes them) from other gzip files by the first byte inside."""
+    """Tell a compressed pickle (joblib writes them) and a compressed tar from other gzip files by what is inside."""
     inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        inside = inflater.decompress(head, 2)
+        inside = inflater.decompress(head, _BLOCK_BYTES)
     except zlib.error:
         inside = b""
+    if inside[257:262] == b"ustar":
+        return Sniffed("tar-gzip")
     is_pickle = len(inside) > 1 and inside[0] == 0x80 and inside[1] in _PICKLE_PROTOCOLS  # noqa: PLR2004  PROTO of pickle
     return Sniffed("joblib" if is_pickle else "gzip")
 

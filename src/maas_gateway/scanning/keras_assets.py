@@ -174,7 +174,11 @@ def _lookups(node: JSON, path: str, place: str) -> Iterator[tuple[str, Lookup]]:
     taken: Counter[str] = Counter()
     for index, layer in enumerate(layers):
         class_name = layer.get("class_name") if isinstance(layer, dict) else None
-        if not isinstance(layer, dict) or not isinstance(class_name, str) or layer.get("module") in names.OPERATIONS:
+        if (
+            not isinstance(layer, dict)
+            or not isinstance(class_name, str)
+            or str(layer.get("module")) in names.OPERATIONS
+        ):
             continue
         kind = snake_case(class_name)
         number, taken[kind] = taken[kind], taken[kind] + 1

@@ -162,7 +162,7 @@ class Uploads(Group):
     max_tenant_versions: int = Field(default=10_000, ge=1, le=1_000_000)
     """Most versions that a tenant has, of all its models together."""
     conversion_memory_bytes: int = Field(default=10 << 30, ge=4 << 30, le=1 << 40)
-    """Most address space that the converting child gets, in bytes; it gets what the model's size asks for, up to this."""
+    """Most memory that a conversion may need, in bytes: 1 GiB and 20 times the model's size; a model that needs more is refused."""
     conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)
     """Seconds after which a conversion is given up."""
 
@@ -176,6 +176,23 @@ class Inference(Group):
     """Most rows that one engine call takes."""
     max_queue: int = Field(default=1_024, ge=1, le=1_000_000)
     """Requests that may wait for one model; one more is answered 503."""
+
+
+class Processes(Group):
+    """Confined processes, which compute models that need TensorFlow itself or have loops; one a model and worker."""
+
+    per_tenant: int = Field(default=4, ge=0, le=1_000)
+    """Most that one tenant's models take at once, in each worker; a version beyond that is not ready."""
+    in_all: int = Field(default=16, ge=0, le=10_000)
+    """Most that all tenants' models take at once, in each worker."""
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 29, le=1 << 40)
+    """Address space of one, in bytes; TensorFlow takes 2.2 GiB of it before a model is loaded, 0.4 GiB of that in memory."""
+    n_threads: int = Field(default=1, ge=1, le=64)
+    """Threads that compute in one."""
+    call_s: float = Field(default=30, gt=0, le=3_600)
+    """Seconds after which a call is ended with its process, a second after its last caller has been answered otherwise."""
+    load_s: float = Field(default=60, ge=1, le=3_600)
+    """Seconds after which loading a model is given up."""
 
 
 class Quotas(Group):

@@ -129,6 +129,16 @@ def test_with_vocabularies_writes_them_into_the_config() -> None:
     assert layers[4]["config"]["vocabulary"] is None
 
 
-@pytest.mark.parametrize("node", [None, [], {}, {"config": {"layers": [1, {}, {"class_name": 2}]}}, {"config": 3}])
+@pytest.mark.parametrize(
+    "node",
+    [
+        None,
+        [],
+        {},
+        {"config": {"layers": [1, {}, {"class_name": 2}]}},
+        {"config": 3},
+        {"config": {"layers": [{"class_name": "StringLookup", "module": {}, "config": []}]}},
+    ],
+)
 def test_lookups_never_raise(node: Any) -> None:
     assert lookups(node) == {}

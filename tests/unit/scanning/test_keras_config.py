@@ -85,6 +85,8 @@ _HOSTILE = [
     ("a metric that calls a function by name", with_key(sequential(), compile_config={"metrics": [layer("MeanMetricWrapper", module="keras.metrics")]}), "class-not-allowed", "/compile_config/metrics/0"),
     ("a __typespec__ form", sequential(dense(dtype={"class_name": "__typespec__", "config": [], "spec_name": "x", "module": "os"})), "form-not-allowed", "/config/layers/1/config/dtype"),
     ("an edge with a foreign key", sequential(_called({**_EDGE, "module": "os"})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
+    ("an edge whose dtype is an object", sequential(_called({**_EDGE, "config": {**_EDGE["config"], "dtype": {}}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
+    ("a constant whose dtype is a list", sequential(_called({"class_name": "__numpy__", "config": {"value": [1], "dtype": []}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a constant of text", sequential(_called({"class_name": "__numpy__", "config": {"value": ["x"], "dtype": "float32"}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a constant of dtype object", sequential(_called({"class_name": "__numpy__", "config": {"value": [1], "dtype": "object"}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a slice of code", sequential(_called({"class_name": "__slice__", "config": {"start": _LAMBDA, "stop": None, "step": None}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),

@@ -5,7 +5,9 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from maas_gateway.inference.runtimes.litert import LiteRTRuntime
+from maas_gateway.inference.runtimes.onnx import ONNXRuntime
 from maas_gateway.inference.runtimes.runtime import Runtime
+from maas_gateway.inference.runtimes.tensorflow import TensorFlowRuntime
 from maas_gateway.tensors.signature import ModelSignature
 
 
@@ -38,5 +40,7 @@ class Loader(Protocol):
         ...
 
 
-LOADERS: Final[Mapping[str, Loader]] = MappingProxyType({"litert": LiteRTRuntime.load})
+LOADERS: Final[Mapping[str, Loader]] = MappingProxyType(
+    {"litert": LiteRTRuntime.load, "onnx": ONNXRuntime.load, "tensorflow": TensorFlowRuntime.load}
+)
 """By the name of the plan that a version's manifest carries."""
