@@ -17,7 +17,6 @@ from maas_gateway.identifiers import ModelRef, TenantId
 from maas_gateway.registry import store
 from maas_gateway.registry.model import ModelVersion
 
-
 _SHRINKS_TO: Final = 8
 
 
