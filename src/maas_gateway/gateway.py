@@ -76,8 +76,7 @@ from maas_gateway.quotas.redis import RedisBuckets
 from maas_gateway.quotas.usage import Usage
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
-from maas_gateway.registry.model import ArtifactRole
-from maas_gateway.scanning.catalogue import PLANS, UPLOADS
+from maas_gateway.scanning.catalogue import SEALED
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tenants import store as tenants
@@ -154,7 +153,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             reconciler=serving.reconciler,
             upload=_upload(ground),
             promote=Promote(acting, ground.artifacts),
-            admission=Admission.of(acting, _stores(ground), operate, {**PLANS, ArtifactRole.SOURCE: UPLOADS["keras"]}),
+            admission=Admission.of(acting, _stores(ground), operate, SEALED),
             api_keys=ManageAPIKeys(acting),
             identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),

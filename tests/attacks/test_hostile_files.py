@@ -17,10 +17,8 @@ import pytest
 from builders.hostile import Hostile, Scene, all_hostile
 from builders.hostile_keras import HOSTILE
 from builders.hostile_keras_weights import other_file
-from builders.models import pieces
 from builders.shared import built_once
 from maas_gateway.errors import ArtifactRefused
-from maas_gateway.inference.conversion.convert import convert_keras
 
 _SCANNER = Path(__file__).parents[1] / "builders" / "scan_hostile.py"
 _MAX_S = 10.0
@@ -93,7 +91,7 @@ async def test_an_upload_is_refused_by_the_confined_child(scene: Path, name: str
     archive = (scene / "child" / name).read_bytes()
     rule = next(hostile.rule for hostile in _CHILD if hostile.name == name)
     with pytest.raises(ArtifactRefused, match=rule):
-        await convert_keras(pieces(archive), size_bytes=len(archive), deadline_s=_MAX_S)
+        await converted("keras", archive, deadline_s=_MAX_S)
 
 
 def test_every_attack_has_a_name_of_its_own_and_there_are_enough() -> None:

@@ -60,8 +60,8 @@ def _scan(raw: bytes) -> list[dict[str, str]]:
 
 
 def _check(raw: bytes) -> list[dict[str, str]]:
+    from maas_gateway.inference.conversion.refusal import NotConvertible
     from maas_gateway.inference.conversion.weights import check_archive
-    from maas_gateway.inference.refusal import NotConvertible
 
     try:
         check_archive(io.BytesIO(raw))

@@ -114,7 +114,7 @@ async def test_what_later_rules_refuse_is_taken_out_of_serving_everywhere(
         later_rules(world, REFUSED, NOTE)
         result = await _result(world)
         assert _counts(result) == {"scanned": 1, "refused": 1, "quarantined": 1, "unscanned": 1}
-        assert result["versions"][0]["finding"] == {**REFUSED.to_json(), "where": "plan litert: operator 3"}
+        assert result["versions"][0]["finding"] == {**REFUSED.to_json(), "artifact": "litert"}
         tenant = await world.tenant_id("acme")
         for process in (world, elsewhere):
             await process.gateway.reconciler.settle(tenant, "bc", Deadline.after(10))

@@ -117,8 +117,8 @@ async def test_uploads_at_once_do_not_share_the_last_place(tmp_path: Path, datab
 def _meeting(barrier: asyncio.Barrier, demo: DemoModel) -> Converter:
     async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
         assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
-        await barrier.wait()
         await sink(demo.made.payload)
+        await barrier.wait()
         return demo.made.conversion
 
     return convert

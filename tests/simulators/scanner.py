@@ -46,7 +46,7 @@ def later_rules(world: World, *findings: Finding, waits: bool = False, version: 
     if not waits:
         scanner.may_go_on.set()
     gateway = world.gateway
-    rules: dict[str, Any] = {"litert": lambda: scanner}
+    rules: dict[str, Any] = {"litert": scanner}
     admission = Admission.of(gateway.upload._acting, gateway.erase._stores, gateway.operate, rules)
     world.app.state.gateway = replace(gateway, admission=admission)
     return scanner

@@ -55,7 +55,9 @@ def _report(file: ModelFile, form: str) -> ScanReport:
     other = foreign(file, form)
     if other is not None:
         return report_of(form, [other])
-    return UPLOADS[form]().scan(file)
+    if form not in UPLOADS:
+        raise InvalidRequest(f"{form}: this version has no scanner for it")
+    return UPLOADS[form].scan(file)
 
 
 def _said(file: ModelFile, form: str, report: ScanReport) -> dict[str, Any]:

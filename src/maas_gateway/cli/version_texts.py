@@ -15,7 +15,9 @@ def findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("severity", "rule", "where", "what", expand=False)
     for finding in findings:
         severity = str(finding.get("severity", ""))
-        where = str(finding.get("where", ""))
+        place = str(finding.get("where", ""))
+        role = finding.get("artifact")
+        where = f"{place} (stored as {role})" if role else place
         texts = (
             Text(str(finding.get("rule", ""))),
             Text(where, overflow="fold"),

@@ -1,6 +1,6 @@
 """The acts about what may be served at all, built together: release, delete, rescan."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -33,7 +33,7 @@ class Admission:
         acting: Acting,
         stores: Stores,
         operate: Operate,
-        scanners: Mapping[str, Callable[[], Scanner]],
+        scanners: Mapping[str, Scanner],
     ) -> Self:
         """Build them.
 
@@ -41,7 +41,7 @@ class Admission:
             acting: what every act needs.
             stores: where sealed blobs and their keys lie, and what signs manifests.
             operate: runs long acts.
-            scanners: makes who looks at a sealed form, by its role.
+            scanners: who looks at a sealed form, by its role.
         """
         return cls(
             Quarantine(acting, stores.artifacts, stores.statements),

@@ -21,7 +21,7 @@ from maas_gateway.registry.model import Placement, ServingPlan
 from maas_gateway.registry.spool import Spool
 from maas_gateway.scanning.catalogue import PLANS, REBUILDERS, UPLOADS
 from maas_gateway.scanning.formats import foreign
-from maas_gateway.scanning.scanner import Finding, ScanReport, Source, place_in_plan, require_clean
+from maas_gateway.scanning.scanner import Finding, ScanReport, Source, require_clean
 from maas_gateway.tensors.signature import ModelSignature
 
 _RUNS_FOREIGN_CODE: Final = frozenset({"keras", "tensorflow"})
@@ -78,13 +78,13 @@ class Examined:
 
     signature: ModelSignature
     forms: tuple[Form, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Mapping[str, str], ...]
     scanners: Mapping[str, str]
 
     @property
     def asks_for_a_person(self) -> bool:
         """Whether somebody must look at it before it may serve."""
-        return any(finding.severity == "review" for finding in self.findings)
+        return any(finding["severity"] == "review" for finding in self.findings)
 
 
 class Examiner:
@@ -122,11 +122,11 @@ class Examiner:
             )
             await made.finish()
         forms, found, scanners = await self._scanned(conversion, rebuilt, made, report)
-        notes = [Finding("conversion", "note", f"format {form}", note) for note in conversion.notes]
+        told = [Finding("conversion", "note", f"format {form}", note) for note in conversion.notes]
         return Examined(
             signature=ModelSignature.from_json(conversion.signature),
             forms=tuple(sorted(forms, key=lambda form: (form.plan.placement is Placement.PROCESS, form.plan.took_us))),
-            findings=(*report.findings, *notes, *found),
+            findings=(*(finding.to_json() for finding in (*report.findings, *told)), *found),
             scanners={form: report.scanner_version, **scanners},
         )
 
@@ -141,15 +141,15 @@ class Examiner:
 
     async def _scanned(
         self, conversion: Conversion, upload: Spool, made: Spool, known: ScanReport
-    ) -> tuple[list[Form], list[Finding], dict[str, str]]:
+    ) -> tuple[list[Form], list[Mapping[str, str]], dict[str, str]]:
         """Return the plans whose scan is clean, what all their scans noted, and by which rules."""
         forms: list[Form] = []
-        findings: list[Finding] = []
+        findings: list[Mapping[str, str]] = []
         scanners: dict[str, str] = {}
         refused: ScanReport | None = None
         for plan in conversion.plans:
             content = made.part(plan.offset, plan.n_bytes) if plan.n_bytes else upload
-            report = await asyncio.to_thread(PLANS[plan.runtime]().scan, content)
+            report = await asyncio.to_thread(PLANS[plan.runtime].scan, content)
             scanners[f"plan {plan.runtime}"] = report.scanner_version
             reason = report.refuse_reason()
             if reason is None:
@@ -158,7 +158,7 @@ class Examiner:
             else:
                 refused = report
                 note = f"the scanner does not accept it, so the model is served without it: {reason}"
-                findings.append(Finding("plan-refused", "note", f"plan {plan.runtime}", note))
+                findings.append(Finding("plan-refused", "note", f"plan {plan.runtime}", note).to_json())
         if not forms:
             require_clean(refused or ScanReport("none"))
             raise ArtifactRefused("conversion: the model has no form in which it can be served")
@@ -168,7 +168,7 @@ class Examiner:
 def _scan(form: str, upload: Source) -> ScanReport:
     """Return what there is to say about an upload; what is of another format is told by its content first."""
     other = foreign(upload, form)
-    return UPLOADS[form]().scan(upload) if other is None else ScanReport(form, (other,))
+    return UPLOADS[form].scan(upload) if other is None else ScanReport(form, (other,))
 
 
 def _serving_plan(plan: ConvertedPlan, report: ScanReport) -> ServingPlan:
@@ -184,14 +184,9 @@ def _serving_plan(plan: ConvertedPlan, report: ScanReport) -> ServingPlan:
     )
 
 
-def _of_plan(runtime: str, report: ScanReport, known: ScanReport) -> list[Finding]:
-    """Return what the scan of a plan found and that of the upload did not."""
-    before = {(finding.rule, finding.message) for finding in known.findings}
-    return [
-        Finding(finding.rule, finding.severity, place_in_plan(runtime, finding.where), finding.message)
-        for finding in report.findings
-        if (finding.rule, finding.message) not in before
-    ]
+def _of_plan(runtime: str, report: ScanReport, known: ScanReport) -> list[Mapping[str, str]]:
+    """Return what the scan of a plan found and that of the upload did not; a later rescan takes its place."""
+    return [{**finding.to_json(), "artifact": runtime} for finding in report.findings if finding not in known.findings]
 
 
 async def _each(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

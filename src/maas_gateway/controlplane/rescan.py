@@ -11,7 +11,7 @@ A tenant rescans its own; the platform's operator rescans every tenant's, and is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -104,7 +104,7 @@ class Rescan:
         artifacts: verifies and opens.
         statements: signs manifests.
         operate: runs long acts.
-        scanners: makes who looks at a sealed form, by its role.
+        scanners: who looks at a sealed form, by its role.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Rescan:
         statements: Statements,
         operate: Operate,
         *,
-        scanners: Mapping[str, Callable[[], Scanner]],
+        scanners: Mapping[str, Scanner],
     ) -> None:
         self._acting = acting
         self._artifacts = artifacts
@@ -215,11 +215,11 @@ class Rescan:
     async def _reports(self, version: ModelVersion) -> dict[str, ScanReport]:
         reports = {}
         for artifact in version.artifacts:
-            make = self._scanners.get(artifact.role.value)
-            if make is not None:
+            scanner = self._scanners.get(artifact.role.value)
+            if scanner is not None:
                 memory = await self._artifacts.open(version, artifact.role)
                 with memory:
-                    reports[artifact.role.value] = await asyncio.to_thread(make().scan, memory)
+                    reports[artifact.role.value] = await asyncio.to_thread(scanner.scan, memory)
         return reports
 
     async def _settled(

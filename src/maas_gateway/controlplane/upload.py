@@ -207,7 +207,7 @@ class Upload:
             signature=examined.signature,
             plan=plan,
             other_plans=tuple(other_plans),
-            findings=tuple(finding.to_json() for finding in examined.findings),
+            findings=examined.findings,
             artifacts=sealed,
             created_by=principal.name,
             created_at=self._acting.clock.now(),

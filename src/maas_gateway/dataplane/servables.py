@@ -24,7 +24,14 @@ from maas_gateway.audit.event import AuditEvent, Outcome
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.clock import Clock, Deadline
 from maas_gateway.dataplane.processes import Falls, ModelProcess, Processes
-from maas_gateway.errors import DeadlineExceeded, GatewayError, IntegrityFailure, ModelNotReady, Unavailable
+from maas_gateway.errors import (
+    ArtifactRefused,
+    DeadlineExceeded,
+    GatewayError,
+    IntegrityFailure,
+    ModelNotReady,
+    Unavailable,
+)
 from maas_gateway.identifiers import ModelId
 from maas_gateway.inference.batcher import Batcher
 from maas_gateway.inference.executor import Executor
@@ -151,9 +158,10 @@ class Servables:
             except TimeoutError:
                 raise DeadlineExceeded(f"version {version.version} of '{version.model}' is still loading") from None
         if slot.servable is None:
-            reason = "it was unloaded" if slot.failure is None else slot.failure.detail
+            failure = slot.failure or ModelNotReady("it was unloaded")
             raise ModelNotReady(
-                f"version {version.version} of '{version.model}' cannot be served: {reason}", retry_after_s=_RETRY_S
+                f"version {version.version} of '{version.model}' cannot be served: {failure.detail}",
+                retry_after_s=failure.retry_after_s or _RETRY_S,
             )
         return slot.servable
 
@@ -233,7 +241,7 @@ class Servables:
             self._audit.write_soon(version.tenant, event)
         except GatewayError as failure:
             slot.failure = failure
-            slot.retry_at_s = self._clock.monotonic_s() + self._pause_s(version)
+            slot.retry_at_s = self._clock.monotonic_s() + self._pause_s(version, failure)
             self._log.error("model_not_loaded", reason=failure.detail, **name)
         except Exception:  # noqa: BLE001  the outermost frame of a background act: logged, and the version says so
             slot.failure = Unavailable("an unexpected fault while loading; the operator's log has it")
@@ -248,11 +256,11 @@ class Servables:
         if slot.servable is not None and self._slots.get((version.model_id, version.version)) is not slot:
             await self._unload(slot.servable, self._departure())  # no longer wanted by the time it was ready
 
-    def _pause_s(self, version: ModelVersion) -> float:
-        """Return how long a version that could not be loaded waits for the next try, longer where each starts a process."""
-        if version.plan.placement is Placement.THREADS:
-            return _RETRY_S
-        return max(_RETRY_S, self._falls.note((version.model_id, version.version)))
+    def _pause_s(self, version: ModelVersion, failure: GatewayError) -> float:
+        """Return how long a version that could not be loaded waits for the next try, longer each time if it cost a process."""
+        if version.plan.placement is Placement.PROCESS and type(failure) in {Unavailable, ArtifactRefused}:
+            return max(_RETRY_S, self._falls.note((version.model_id, version.version)))
+        return _RETRY_S
 
     async def _loaded(self, slot: _Slot) -> Servable:
         version, limits = slot.version, self._limits

@@ -31,8 +31,8 @@ from maas_gateway.errors import (
     ModelNotReady,
     Unavailable,
 )
+from maas_gateway.inference.conversion.refusal import sentence
 from maas_gateway.inference.parcels import ParcelRejected, pack, size_of, unpack
-from maas_gateway.inference.refusal import sentence
 from maas_gateway.tensors.signature import ModelSignature
 
 MODULE: Final = "maas_gateway.inference.process_child"
@@ -41,6 +41,7 @@ MODULE: Final = "maas_gateway.inference.process_child"
 _GRACE_S: Final = 1.0
 _MAX_ANSWER_BYTES: Final = 256 << 20  # of outputs whose size the signature does not tell
 _RETRY_S: Final = 5.0
+_CANNOT: Final = "the model cannot compute this input"
 
 
 class End(StrEnum):
@@ -57,7 +58,7 @@ class Plan:
     """What a process is to load.
 
     Attributes:
-        runtime: a name of `runtimes.confined`.
+        runtime: a name of `confined`.
         signature: what the model was published with.
         input_order: for each input of the signature, its place in the plan's own order.
         output_order: the same for outputs.
@@ -176,7 +177,10 @@ class ProcessRuntime:
         """
         if self._is_closed or self._child.has_ended:
             raise ModelNotReady("the process that computes this model is started anew", retry_after_s=_RETRY_S)
-        header, parts = pack(inputs, self._signature.inputs)
+        try:
+            header, parts = pack(inputs, self._signature.inputs)
+        except ParcelRejected as rejected:
+            raise InvalidRequest(_CANNOT) from rejected
         n_rows = inputs[0].shape[0] if inputs and inputs[0].ndim else 1
         bound = size_of(self._signature.outputs, n_rows)
         try:
@@ -187,7 +191,7 @@ class ProcessRuntime:
                 max_answer_bytes=_MAX_ANSWER_BYTES if bound is None else bound,
             )
             if "refused" in reply.header:
-                raise InvalidRequest("the model cannot compute this input")
+                raise InvalidRequest(_CANNOT)
             return unpack(reply.header, reply.payload, self._signature.outputs)
         except ParcelRejected as rejected:
             raise self._failed(self._child.reject(str(rejected))) from rejected

@@ -1,6 +1,6 @@
 """What a confined process does with one model: load it, compute once, then answer calls until the gateway has gone.
 
-The request is the plan's bytes. Its arguments: `runtime` (a name of `runtimes.confined`), `signature`, `input_order`,
+The request is the plan's bytes. Its arguments: `runtime` (a name of `confined`), `signature`, `input_order`,
 `output_order`, `n_threads` and `size_bytes`, how many bytes the plan has. A call's header and bytes, and an answer's, are
 those of `parcels`; `{"refused": sentence}` in an answer's header says that there are no outputs, and why.
 
@@ -12,8 +12,8 @@ from typing import cast
 
 from maas_gateway.confinement.channel import Channel
 from maas_gateway.errors import GatewayError
+from maas_gateway.inference.confined import content_loader
 from maas_gateway.inference.parcels import ParcelRejected, pack, unpack
-from maas_gateway.inference.runtimes.confined import content_loader
 from maas_gateway.inference.runtimes.runtime import Runtime, warm
 from maas_gateway.tensors.signature import ModelSignature
 

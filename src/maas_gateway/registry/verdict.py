@@ -2,24 +2,27 @@
 
 Rules:
 
-* what the scanners say of its stored forms takes the place of what was said of them before; what was said of the upload
-  stays, because the upload is not there any more to be looked at again, and is not said a second time of a form of it;
+* what the scanners say of its stored forms takes the place of what the rescan before said of them; what was said of the
+  upload stays, because the upload is not there any more to be looked at again;
 * a finding that refuses brings it into quarantine, from wherever it is, and ends its release;
 * a finding that asks for a person and was not there before does the same to a version that does not serve; one that
   serves goes on serving and waits for a person where it stands, unless the rescan is strict: a new rule is no outage;
 * findings that were there before, or that are only notes, move nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from maas_gateway.registry.model import ModelVersion, Stage
 from maas_gateway.registry.release import Release
-from maas_gateway.scanning.scanner import ScanReport, place_in_plan
+from maas_gateway.scanning.scanner import ScanReport
 
 RESCAN: Final = "rescan"
+_OF: Final = "artifact"
+"""The member that tells a rescan's finding from an upload's: of which stored form it is."""
+
 Finding = Mapping[str, Any]
 
 
@@ -49,21 +52,10 @@ def rescanned(
 
 def _findings(version: ModelVersion, reports: Mapping[str, ScanReport]) -> tuple[Finding, ...]:
     """Return the upload's findings, then those of today about its stored forms that say more."""
-    kept = [finding for finding in version.findings if not _is_about(finding, reports)]
-    of_upload = [finding for finding in kept if not _is_about(finding, [a.role.value for a in version.artifacts])]
-    told = {(finding.get("rule"), finding.get("severity"), finding.get("message")) for finding in of_upload}
-    found = [
-        replace(finding, where=place_in_plan(role, finding.where)).to_json()
-        for role, report in sorted(reports.items())
-        for finding in report.findings
-        if (finding.rule, finding.severity, finding.message) not in told
-    ]
-    return (*kept, *found)
-
-
-def _is_about(finding: Finding, roles: Iterable[str]) -> bool:
-    """Tell whether a finding is about a stored form of one of these roles."""
-    return str(finding.get("where", "")).startswith(tuple(place_in_plan(role, "") for role in roles))
+    kept = [f for f in version.findings if _OF not in f or f[_OF] not in reports]
+    told = {_key(finding) for finding in kept}
+    found = [{**f.to_json(), _OF: role} for role, report in sorted(reports.items()) for f in report.findings]
+    return (*kept, *(finding for finding in found if _key(finding) not in told))
 
 
 def _key(finding: Finding) -> tuple[object, ...]:

@@ -17,15 +17,23 @@ from maas_gateway.scanning.scanner import Scanner, Source
 from maas_gateway.scanning.tflite_graph import TFLiteScanner
 from maas_gateway.scanning.tflite_rebuild import rebuild as rebuild_tflite
 
-UPLOADS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
-    {"keras": KerasScanner, "savedmodel": SavedModelScanner, "tflite": TFLiteScanner, "onnx": ONNXScanner}
+UPLOADS: Final[Mapping[str, Scanner]] = MappingProxyType(
+    {"keras": KerasScanner(), "savedmodel": SavedModelScanner(), "tflite": TFLiteScanner(), "onnx": ONNXScanner()}
 )
 """By the name that the publisher gives a format."""
 
-PLANS: Final[Mapping[str, Callable[[], Scanner]]] = MappingProxyType(
-    {"litert": TFLiteScanner, "onnx": ONNXScanner, "keras": RebuiltKerasScanner, "tensorflow": FrozenGraphScanner}
+PLANS: Final[Mapping[str, Scanner]] = MappingProxyType(
+    {
+        "litert": TFLiteScanner(),
+        "onnx": ONNXScanner(),
+        "keras": RebuiltKerasScanner(),
+        "tensorflow": FrozenGraphScanner(),
+    }
 )
 """By runtime."""
+
+SEALED: Final[Mapping[str, Scanner]] = MappingProxyType({**PLANS, "source": KerasScanner()})
+"""By the role of a sealed artifact; of old versions the upload itself is sealed too, and it is Keras's."""
 
 REBUILDERS: Final[Mapping[str, Callable[[Source], Iterator[bytes]]]] = MappingProxyType(
     {"tflite": rebuild_tflite, "onnx": rebuild_onnx}

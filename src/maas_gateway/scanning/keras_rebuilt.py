@@ -1,4 +1,4 @@
-"""A rebuilt Keras model: flat tensors with the configuration beside them, as `inference.rebuilt` lays it out.
+"""A rebuilt Keras model: flat tensors with the configuration beside them, as `inference.conversion.rebuilt` lays it out.
 
 Rules:
     * The file is of the safetensors layout in its one strict reading (`tensors.safetensors`).

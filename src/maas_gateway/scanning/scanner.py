@@ -61,11 +61,6 @@ class Finding:
         return {"rule": self.rule, "severity": self.severity, "where": self.where, "message": self.message}
 
 
-def place_in_plan(runtime: str, where: str) -> str:
-    """Return how a place in a plan is called beside places in the upload that it was made from."""
-    return f"plan {runtime}: {where}"
-
-
 @dataclass(frozen=True, slots=True)
 class ScanReport:
     """What a scanner found.

@@ -186,12 +186,12 @@ class Processes(Group):
     in_all: int = Field(default=16, ge=0, le=10_000)
     """Most that all tenants' models take at once, in each worker."""
     memory_bytes: int = Field(default=4 << 30, ge=1 << 29, le=1 << 40)
-    """Address space of one, in bytes; TensorFlow takes 2.2 GiB of it before a model is loaded, 0.4 GiB of that in memory."""
+    """Address space of one, in bytes; TensorFlow takes 1.6 GiB of it before a model is loaded, 0.6 GiB of that in memory."""
     n_threads: int = Field(default=1, ge=1, le=64)
     """Threads that compute in one."""
     call_s: float = Field(default=30, gt=0, le=3_600)
-    """Seconds after which a call is ended with its process, a second after its last caller has been answered otherwise."""
-    load_s: float = Field(default=60, ge=1, le=3_600)
+    """Seconds after which a call is ended, with its process; one that nobody waits for any more ends within a second."""
+    load_s: float = Field(default=120, ge=1, le=3_600)
     """Seconds after which loading a model is given up."""
 
 

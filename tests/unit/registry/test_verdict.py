@@ -41,16 +41,12 @@ def _again(before: ModelVersion, *findings: Finding, is_strict: bool = False) ->
     return rescanned(before, {"litert": ScanReport("tflite", findings)}, now=NOW, is_strict=is_strict)
 
 
-def _in_plan(finding: Finding, role: str) -> dict[str, Any]:
-    return {**finding.to_json(), "where": f"plan {role}: {finding.where}"}
-
-
 def _version(
     stage: Stage, *findings: Finding, release: Release | None = None, artifact: str | None = None
 ) -> ModelVersion:
     stored: list[dict[str, Any]] = [finding.to_json() for finding in findings]
     if artifact:
-        stored = [_in_plan(finding, artifact) for finding in findings]
+        stored = [{**finding, "artifact": artifact} for finding in stored]
     return dataclasses.replace(VERSION, stage=stage, findings=tuple(stored), release=release)
 
 
@@ -87,7 +83,7 @@ Q, STAGED, SERVING, RETIRED = Stage.QUARANTINED, Stage.STAGED, Stage.SERVING, St
             id="the doubt of an earlier rescan was released: stays",
         ),
         pytest.param(
-            _version(STAGED, REVIEW, release=PERSON, artifact="litert"),
+            _version(STAGED, REVIEW, release=PERSON),
             (REVIEW, dataclasses.replace(REVIEW, where="operator 9")),
             Q,
             None,
@@ -120,13 +116,13 @@ def test_findings_of_the_upload_stay_and_those_of_the_rescan_before_go() -> None
     before = dataclasses.replace(
         VERSION,
         stage=Q,
-        findings=(NOTE.to_json(), _in_plan(REFUSE, "litert"), _in_plan(REVIEW, "onnx")),
+        findings=(NOTE.to_json(), {**REFUSE.to_json(), "artifact": "litert"}, {**REVIEW.to_json(), "artifact": "onnx"}),
     )
     after = _again(before)
-    assert after.findings == (NOTE.to_json(), _in_plan(REVIEW, "onnx"))
+    assert after.findings == (NOTE.to_json(), {**REVIEW.to_json(), "artifact": "onnx"})
     assert (after.stage, after.worst("refuse")) == (Q, None)
 
 
 def test_finding_says_of_which_stored_form_it_is_and_is_not_said_twice() -> None:
     after = _again(_version(STAGED, NOTE), NOTE, REVIEW)
-    assert after.findings == (NOTE.to_json(), _in_plan(REVIEW, "litert"))
+    assert after.findings == (NOTE.to_json(), {**REVIEW.to_json(), "artifact": "litert"})

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from maas_gateway.scanning.catalogue import PLANS, REBUILDERS, UPLOADS
+from maas_gateway.registry.model import ArtifactRole
+from maas_gateway.scanning.catalogue import PLANS, REBUILDERS, SEALED, UPLOADS
 from maas_gateway.scanning.formats import FORMATS
 from maas_gateway.scanning.keras_rebuilt import RebuiltKerasScanner
 from maas_gateway.scanning.scanner import ScanReport
@@ -110,6 +111,7 @@ def test_what_no_conversion_sends_is_refused(content: bytes, rule: str) -> None:
 def test_every_format_and_every_plan_has_a_scanner() -> None:
     assert set(UPLOADS) == set(FORMATS)
     assert set(PLANS) == {"litert", "onnx", "keras", "tensorflow"}
+    assert set(SEALED) == {role.value for role in ArtifactRole} - {"openvino"}
     assert set(REBUILDERS) <= set(UPLOADS)
-    for make in (*UPLOADS.values(), *PLANS.values()):
-        assert make().scan(Content(b"\x80\x04nothing that any of them takes")).refusals
+    for scanner in (*UPLOADS.values(), *PLANS.values()):
+        assert scanner.scan(Content(b"\x80\x04nothing that any of them takes")).refusals

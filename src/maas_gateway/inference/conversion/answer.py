@@ -15,7 +15,7 @@ from itertools import accumulate
 from types import MappingProxyType
 from typing import Final
 
-from maas_gateway.inference.refusal import sentence
+from maas_gateway.inference.conversion.refusal import sentence
 
 REBUILT_TOLERANCE: Final = 1e-6
 """Largest difference of a rebuilt model from the uploaded one, relative to the largest absolute output."""

@@ -17,13 +17,13 @@ import numpy as np
 
 from maas_gateway.inference.conversion.answer import TOLERANCE
 from maas_gateway.inference.conversion.lowering import FREE, Port
-from maas_gateway.inference.conversion.samples import Array, Samples
-from maas_gateway.inference.refusal import (
+from maas_gateway.inference.conversion.refusal import (
     NotConvertible,
     keras_reason,
     raise_if_out_of_memory,
     sentence,
 )
+from maas_gateway.inference.conversion.samples import Array, Samples
 from maas_gateway.tensors.datatypes import Datatype, datatype_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from maas_gateway.confinement.failure import ChildFailed
 from maas_gateway.confinement.limits import Limits
 from maas_gateway.errors import ArtifactRefused, Unavailable
 from maas_gateway.inference.conversion.answer import AnswerRejected, Conversion, read_answer
-from maas_gateway.inference.refusal import sentence
+from maas_gateway.inference.conversion.refusal import sentence
 
 DEFAULT_DEADLINE_S: Final = 120.0
 

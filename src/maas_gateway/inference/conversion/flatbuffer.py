@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.samples import Array
-from maas_gateway.inference.refusal import NotConvertible
 
 
 class Flatbuffer:

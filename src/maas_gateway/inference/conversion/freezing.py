@@ -12,8 +12,8 @@ branches stay functions. What cannot be written so is refused by the scanner tha
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.table_lookup import replace_lookups
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory, sentence
 
 if TYPE_CHECKING:
     import tensorflow as tf

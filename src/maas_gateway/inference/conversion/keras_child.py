@@ -28,11 +28,11 @@ from maas_gateway.inference.conversion.comparison import (
 from maas_gateway.inference.conversion.flatbuffer import Flatbuffer
 from maas_gateway.inference.conversion.loading import load
 from maas_gateway.inference.conversion.lowering import Port, describe, lower, trace
+from maas_gateway.inference.conversion.rebuilt import FlatModel, flatten, rebuild_flat
 from maas_gateway.inference.conversion.receiving import receive
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.samples import Array
 from maas_gateway.inference.conversion.weights import check_archive
-from maas_gateway.inference.rebuilt import FlatModel, flatten, rebuild_flat
-from maas_gateway.inference.refusal import NotConvertible
 from maas_gateway.inference.runtimes.keras import KerasRuntime
 from maas_gateway.tensors.signature import ModelSignature
 
@@ -144,7 +144,7 @@ def _served(model: "keras.Model", signature: dict[str, object]) -> Engine:
     read = ModelSignature.from_json(signature)
     orders = tuple(range(len(read.inputs))), tuple(range(len(read.outputs)))
     try:
-        runtime = KerasRuntime.of_model(model, signature=read, input_order=orders[0], output_order=orders[1])
+        runtime = KerasRuntime.of(model, signature=read, input_order=orders[0], output_order=orders[1])
     except ArtifactRefused as refusal:
         raise NotConvertible(refusal.detail) from refusal
 

@@ -9,8 +9,8 @@ import json
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from maas_gateway.inference.conversion.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.inference.conversion.weights import WEIGHTS
-from maas_gateway.inference.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.scanning.keras_assets import limit_of, lookups, with_vocabularies
 from maas_gateway.scanning.scanner import Refusal
 from maas_gateway.scanning.strict_json import JSON

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from maas_gateway.inference.refusal import (
+from maas_gateway.inference.conversion.refusal import (
     NotConvertible,
     converter_reason,
     keras_reason,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from maas_gateway.confinement.channel import Channel
 from maas_gateway.inference.conversion.receiving import receive
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.trial import Array, CannotCompute, Declared, Outcome, Run, try_out
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.runtimes.onnx import engine_errors, from_engine, open_session, to_engine
 from maas_gateway.scanning.onnx_graph import ONNXScanner
 from maas_gateway.scanning.onnx_ports import Port

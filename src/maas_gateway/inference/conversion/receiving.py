@@ -3,7 +3,7 @@
 from typing import cast
 
 from maas_gateway.confinement.channel import Channel
-from maas_gateway.inference.refusal import NotConvertible
+from maas_gateway.inference.conversion.refusal import NotConvertible
 
 
 def receive(channel: Channel) -> bytes:

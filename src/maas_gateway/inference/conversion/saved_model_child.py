@@ -22,9 +22,9 @@ from maas_gateway.inference.conversion.comparison import Engine, Reference, comp
 from maas_gateway.inference.conversion.flatbuffer import Flatbuffer
 from maas_gateway.inference.conversion.freezing import freeze
 from maas_gateway.inference.conversion.lowering import FREE, Port, lower
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.samples import Array
 from maas_gateway.inference.conversion.signature_samples import SignatureSamples, signature_references
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.runtimes.tensorflow import import_graph
 from maas_gateway.scanning.frozen_graph import FrozenGraphScanner
 from maas_gateway.scanning.saved_model import served_signature

@@ -13,8 +13,8 @@ import numpy as np
 
 from maas_gateway.inference.conversion.comparison import TINY, Difference, Engine, Reference
 from maas_gateway.inference.conversion.lowering import FREE, Port
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.samples import Array
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory, sentence
 
 _BATCHES: Final = (1, 2, 7, 1)
 # Sizes to try where a dimension is free: a model may ask for a least one, or for a multiple.

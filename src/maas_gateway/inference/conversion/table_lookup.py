@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maas_gateway.inference.refusal import NotConvertible
+from maas_gateway.inference.conversion.refusal import NotConvertible
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -16,8 +16,8 @@ import numpy as np
 
 from maas_gateway.confinement.channel import Channel
 from maas_gateway.inference.conversion.receiving import receive
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.trial import Array, CannotCompute, Declared, Outcome, Run, try_out, unique_names
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.tensors.datatypes import datatype_of
 
 

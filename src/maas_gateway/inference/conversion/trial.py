@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maas_gateway.inference.refusal import NotConvertible
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import FREE
 

@@ -17,7 +17,7 @@ import math
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from maas_gateway.inference.refusal import NotConvertible
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.scanning.keras_assets import limit_of
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 Rules:
 
 * it runs in a confined process only (`inference.process_child`): it computes by the code of a framework that was made to
-  run programs, and takes 0.4 GiB and some seconds to start;
-* the model is rebuilt from its flat file (`inference.rebuilt`) in memory; nothing is read from a disk;
+  run programs, and takes 0.6 GiB and five seconds to start;
+* the model was rebuilt in memory from its flat file (`conversion.rebuilt`, as `inference.confined` has it done);
 * the model is traced once into one graph, by `stateless_call`: what layers would write into their variables (the state of
   a recurrent layer, of a generator of random numbers) is returned by the graph and dropped, so that every call begins
   with what was uploaded;
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from maas_gateway.errors import ArtifactRefused, InvalidRequest, ModelNotReady
-from maas_gateway.inference.rebuilt import rebuild_from
-from maas_gateway.inference.refusal import NotConvertible, raise_if_out_of_memory
 from maas_gateway.tensors.signature import FREE, ModelSignature, TensorSpec
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ class KerasRuntime:
         signature: ModelSignature,
         output_order: Sequence[int],
     ) -> None:
-        """Take a traced model; use `load_content`.
+        """Take a traced model; use `of`.
 
         Args:
             model: holds the variables that the graph reads.
@@ -80,40 +78,7 @@ class KerasRuntime:
         self._output_order = tuple(output_order)
 
     @classmethod
-    def load_content(
-        cls,
-        content: bytes,
-        *,
-        signature: ModelSignature,
-        input_order: tuple[int, ...],
-        output_order: tuple[int, ...],
-        n_threads: int = 1,
-    ) -> "KerasRuntime":
-        """Make a runtime of a rebuilt model's flat file in memory, which it copies.
-
-        Args:
-            content: the file.
-            signature: what the model was published with.
-            input_order: for each input of the signature its place among the model's inputs.
-            output_order: the same for outputs.
-            n_threads: threads of one call, at least 1.
-
-        Raises:
-            ArtifactRefused: it cannot be rebuilt, does not fit its signature, or keeps something between calls.
-        """
-        # imported where it runs: TensorFlow is loaded in confined processes only
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        try:
-            model = rebuild_from(content)
-        except NotConvertible as objection:
-            raise ArtifactRefused(f"the Keras model cannot be loaded: {objection}") from objection
-        return cls.of_model(model, signature=signature, input_order=input_order, output_order=output_order)
-
-    @classmethod
-    def of_model(
+    def of(
         cls,
         model: "keras.Model",
         *,
@@ -121,7 +86,13 @@ class KerasRuntime:
         input_order: tuple[int, ...],
         output_order: tuple[int, ...],
     ) -> "KerasRuntime":
-        """Make a runtime of a model that was rebuilt already; see `load_content`.
+        """Make a runtime of a rebuilt model, which computes with as many threads as its process's environment says.
+
+        Args:
+            model: used by nobody else.
+            signature: what it was published with.
+            input_order: for each input of the signature its place among the model's inputs.
+            output_order: the same for outputs.
 
         Raises:
             ArtifactRefused: it does not fit its signature, or keeps something between calls.
@@ -152,8 +123,9 @@ class KerasRuntime:
             raise ModelNotReady("this model version is not loaded any more")
         try:
             outputs = function(*[tf.constant(array) for array in inputs])
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError from error
         except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise_if_out_of_memory(error)
             raise InvalidRequest("the model cannot compute this input") from error
         return tuple([_array(outputs[place]) for place in self._output_order])
 
@@ -210,8 +182,9 @@ def _trace(model: "keras.Model", signature: ModelSignature, input_order: Sequenc
     specs = [_spec(spec, f"input_{number}") for number, spec in enumerate(signature.inputs)]
     try:
         return tf.function(answer, autograph=False).get_concrete_function(*specs)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise MemoryError from error
     except Exception as objection:
-        raise_if_out_of_memory(objection)
         raise ArtifactRefused("the Keras model does not run on what its signature says") from objection
 
 
@@ -228,7 +201,7 @@ def _check_outputs(function: "ConcreteFunction", signature: ModelSignature, outp
     if sorted(output_order) != list(range(len(found))) or len(output_order) != len(signature.outputs):
         raise ArtifactRefused("the Keras model does not have its signature's outputs")
     for spec, place in zip(signature.outputs, output_order, strict=True):
-        has_kind = np.dtype(found[place].dtype.as_numpy_dtype) == spec.datatype.numpy
+        has_kind = np.dtype(found[place].dtype.as_numpy_dtype) == spec.datatype.numpy  # that of texts is no NumPy type
         if not has_kind or found[place].shape.rank != len(spec.shape):
             raise ArtifactRefused(f"output '{spec.name}' of the Keras model is not of its signature's kind")
 

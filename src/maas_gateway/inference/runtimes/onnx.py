@@ -120,12 +120,48 @@ class ONNXRuntime:
         """
         if os.fstat(memory_fd).st_size != size_bytes:
             raise ArtifactRefused("the ONNX model does not have its size")
+        source = f"/proc/self/fd/{memory_fd}"
+        return cls._of(source, signature, orders=(input_order, output_order), n_threads=n_threads)
+
+    @classmethod
+    def load_content(
+        cls,
+        content: bytes,
+        *,
+        signature: ModelSignature,
+        input_order: tuple[int, ...],
+        output_order: tuple[int, ...],
+        n_threads: int = 1,
+    ) -> "ONNXRuntime":
+        """Make a runtime of a model in memory, which is kept: for a process that may fill no file.
+
+        Args:
+            content: the model.
+            signature: see `load`, as the other arguments.
+            input_order: see `load`.
+            output_order: see `load`.
+            n_threads: see `load`.
+
+        Raises:
+            ArtifactRefused: the engine cannot load it, or it does not fit its signature.
+        """
+        return cls._of(content, signature, orders=(input_order, output_order), n_threads=n_threads)
+
+    @classmethod
+    def _of(
+        cls,
+        source: str | bytes,
+        signature: ModelSignature,
+        *,
+        orders: tuple[tuple[int, ...], tuple[int, ...]],
+        n_threads: int,
+    ) -> "ONNXRuntime":
         try:
-            session = open_session(f"/proc/self/fd/{memory_fd}", n_threads=n_threads)
+            session = open_session(source, n_threads=n_threads)
         except engine_errors() as error:
             raise ArtifactRefused("the engine cannot load the ONNX model") from error
-        inputs = _names(session.get_inputs(), signature.inputs, input_order)
-        outputs = _names(session.get_outputs(), signature.outputs, output_order)
+        inputs = _names(session.get_inputs(), signature.inputs, orders[0])
+        outputs = _names(session.get_outputs(), signature.outputs, orders[1])
         return cls(session, signature=signature, inputs=inputs, outputs=outputs)
 
     @property

@@ -75,9 +75,39 @@ class TensorFlowRuntime:
         """
         if os.fstat(memory_fd).st_size != size_bytes or not size_bytes:
             raise ArtifactRefused("the frozen graph does not have its size")
-        _limit_threads(n_threads)
         with mmap.mmap(memory_fd, size_bytes, access=mmap.ACCESS_READ) as content:
-            function = import_graph(content[:], n_inputs=len(input_order), n_outputs=len(output_order))
+            return cls.load_content(
+                content[:],
+                signature=signature,
+                input_order=input_order,
+                output_order=output_order,
+                n_threads=n_threads,
+            )
+
+    @classmethod
+    def load_content(
+        cls,
+        content: bytes,
+        *,
+        signature: ModelSignature,
+        input_order: tuple[int, ...],
+        output_order: tuple[int, ...],
+        n_threads: int = 1,
+    ) -> "TensorFlowRuntime":
+        """Make a runtime of a frozen GraphDef in memory: for a process that may fill no file.
+
+        Args:
+            content: the GraphDef.
+            signature: see `load`, as the other arguments.
+            input_order: see `load`.
+            output_order: see `load`.
+            n_threads: see `load`.
+
+        Raises:
+            ArtifactRefused: the engine cannot load it, or it does not fit its signature.
+        """
+        _limit_threads(n_threads)
+        function = import_graph(content, n_inputs=len(input_order), n_outputs=len(output_order))
         _check(function.inputs, signature.inputs, input_order)
         _check(function.outputs, signature.outputs, output_order)
         return cls(function, signature=signature, input_order=input_order, output_order=output_order)

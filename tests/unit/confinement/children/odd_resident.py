@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from maas_gateway.confinement.channel import Channel
@@ -20,40 +21,72 @@ def serve(channel: Channel) -> None:
         act = str(header["act"])
         if act == "echo":
             channel.answer(header, payload)
-        elif act == "look":
-            channel.answer(_seen())
-        elif act == "spin":
-            while True:
-                pass
-        elif act == "sleep":
-            time.sleep(60)
-        elif act == "crash":
-            sys.stderr.write("secret words on stderr\n")
-            sys.stderr.flush()
-            os.kill(os.getpid(), signal.SIGSEGV)
-        elif act == "helper":
-            helper = os.fork()
-            if helper == 0:
-                time.sleep(60)
-                os._exit(0)
-            channel.answer({"helper": helper})
-        elif act == "leave":
-            os._exit(0)
-        elif act == "eat":
-            eaten = []
-            while True:
-                eaten.append(bytearray(1 << 26))
-        elif act == "chat-later":
-            channel.answer({})
-            time.sleep(0.2)
-            channel.progress(more="words")
-        elif act == "shout":
-            sys.stderr.write("x" * 1_000_000)
-            sys.stderr.flush()
-            channel.answer({})
+        elif act in _ACTS:
+            _ACTS[act](channel)
         else:
             _write(channel, _NONSENSE[act])
 
+
+def _look(channel: Channel) -> None:
+    channel.answer(_seen())
+
+
+def _spin(channel: Channel) -> None:
+    while True:
+        pass
+
+
+def _sleep(channel: Channel) -> None:
+    time.sleep(60)
+
+
+def _crash(channel: Channel) -> None:
+    sys.stderr.write("secret words on stderr\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _help(channel: Channel) -> None:
+    helper = os.fork()
+    if helper == 0:
+        time.sleep(60)
+        os._exit(0)
+    channel.answer({"helper": helper})
+
+
+def _leave(channel: Channel) -> None:
+    os._exit(0)
+
+
+def _eat(channel: Channel) -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(1 << 26))
+
+
+def _chat_later(channel: Channel) -> None:
+    channel.answer({})
+    time.sleep(0.2)
+    channel.progress(more="words")
+
+
+def _shout(channel: Channel) -> None:
+    sys.stderr.write("x" * 1_000_000)
+    sys.stderr.flush()
+    channel.answer({})
+
+
+_ACTS: dict[str, Callable[[Channel], None]] = {
+    "look": _look,
+    "spin": _spin,
+    "sleep": _sleep,
+    "crash": _crash,
+    "helper": _help,
+    "leave": _leave,
+    "eat": _eat,
+    "chat-later": _chat_later,
+    "shout": _shout,
+}
 
 _NONSENSE = {
     "garbage": b"Hello, this is no frame, and some more of it",

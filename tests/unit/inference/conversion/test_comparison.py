@@ -5,8 +5,7 @@ import pytest
 
 from maas_gateway.inference.conversion.comparison import Difference, Reference, compare
 from maas_gateway.inference.conversion.lowering import Port
-from maas_gateway.inference.conversion.samples import Array
-from maas_gateway.inference.refusal import (
+from maas_gateway.inference.conversion.refusal import (
     MAX_CHARACTERS,
     NotConvertible,
     converter_reason,
@@ -14,6 +13,7 @@ from maas_gateway.inference.refusal import (
     raise_if_out_of_memory,
     sentence,
 )
+from maas_gateway.inference.conversion.samples import Array
 
 
 def difference(want: object, got: object) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from maas_gateway.inference.conversion.refusal import NotConvertible
 from onnx import TensorProto, helper
 
 from builders.hostile_tflite import choosing, looping
@@ -18,6 +17,7 @@ from maas_gateway.confinement.conversation import ChildAnswer
 from maas_gateway.confinement.failure import ChildFailed
 from maas_gateway.confinement.limits import Limits
 from maas_gateway.inference.conversion.onnx_child import try_model
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.tflite_child import try_file
 from maas_gateway.inference.conversion.trial import (
     Array,

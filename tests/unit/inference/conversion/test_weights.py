@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.weights import _Walk, check_archive
-from maas_gateway.inference.refusal import NotConvertible
 
 pytestmark = pytest.mark.thorough
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from maas_gateway.confinement.channel import Channel
 from maas_gateway.inference.conversion.keras_child import convert
-from maas_gateway.inference.refusal import NotConvertible
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.training.archive import archive_of
 
 

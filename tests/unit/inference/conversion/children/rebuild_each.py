@@ -12,9 +12,9 @@ from maas_gateway.inference.conversion.answer import REBUILT_TOLERANCE
 from maas_gateway.inference.conversion.comparison import compare, engine_of, references_of
 from maas_gateway.inference.conversion.loading import load
 from maas_gateway.inference.conversion.lowering import describe
+from maas_gateway.inference.conversion.rebuilt import flatten, rebuild_flat, rebuild_from
+from maas_gateway.inference.conversion.refusal import NotConvertible
 from maas_gateway.inference.conversion.weights import check_archive
-from maas_gateway.inference.rebuilt import flatten, rebuild_flat, rebuild_from
-from maas_gateway.inference.refusal import NotConvertible
 
 
 def serve(channel: Channel) -> None:

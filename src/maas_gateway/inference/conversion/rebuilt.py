@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maas_gateway.inference.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
+from maas_gateway.inference.conversion.refusal import NotConvertible, keras_reason, raise_if_out_of_memory
 from maas_gateway.tensors.safetensors import (
     PREFIX_BYTES,
     Flat,
