@@ -20,7 +20,8 @@ from builders.models import DemoModel, convert_as_before, published_model, quara
 from builders.publishers import Pen
 from maas_gateway.app import GatewayApp
 from maas_gateway.auth.identity_provider import ClaimRule
-from maas_gateway.identifiers import ModelRef
+from maas_gateway.identifiers import PLATFORM, ModelRef
+from maas_gateway.operations import store as operations
 from maas_gateway.permissions import Permission
 from maas_gateway.principal import Principal
 from maas_gateway.quotas.quota import Quota
@@ -194,7 +195,7 @@ EXAMPLES: dict[str, Example] = {
     f"GET {A}/usage": Example(),
     f"GET {A}/usage/shares": Example(),
     f"GET {A}/shares": Example(),
-    f"POST {A}/shares": Example(201, {"model": "served", "consumer": "{consumer}"}),
+    f"POST {A}/shares": Example(201, {"model": "served", "consumer": "{consumer}"}, "model:read model:predict"),
     f"GET {A}/shares/{{share_id}}": Example(),
     f"PATCH {A}/shares/{{share_id}}": Example(200, {"enabled": True}),
     f"DELETE {A}/shares/{{share_id}}": Example(204),
@@ -368,6 +369,14 @@ class Things:
         await self.world.gateway.admission.delete.version(self.owner, ModelRef(name, 1))
         return {"name": name}
 
+    async def no_rescan(self, _: str) -> dict[str, str]:
+        for tenant in (self.owner.tenant, PLATFORM):
+            while True:
+                async with self.world.gateway.upload._acting.database.read(tenant) as session:
+                    if await operations.running(session, "models") is None:
+                        break
+        return {}
+
     async def new_name(self, name: str) -> dict[str, str]:
         return {"name": name}
 
@@ -429,6 +438,7 @@ _MAKERS: Mapping[str, Callable[[Things, str], Awaitable[dict[str, str]]]] = {
     f"{A}/models/{{name}}/versions/{{version}}:release": Things.quarantined,
     f"DELETE {A}/models/{{name}}/versions": Things.model,
     f"DELETE {A}/models/{{name}} ": Things.empty_model,
+    ":rescan": Things.no_rescan,
     "/keyrings/{purpose}/versions/{version}:retire": Things.old_key,
     "/keyrings/{purpose}/versions/{version}:destroy": Things.retired_key,
     "/operations/": Things.operation,

@@ -26,12 +26,16 @@ A = "/admin/v1"
 
 
 async def _rescan(
-    world: World, account: Account | None = None, *, query: str = "", everywhere: bool = False
+    world: World, account: Account | None = None, *, query: str = "", everywhere: bool = False, follows: bool = True
 ) -> tuple[int, dict[str, Any]]:
     headers = await world.headers(account or world.owners["acme"])
     path = f"{A}/{'tenants' if everywhere else 'models'}:rescan{query}"
     answer = await world.http.post(path, headers=headers)
-    return answer.status_code, answer.json()
+    operation = answer.json()
+    async with asyncio.timeout(60):  # an act that takes longer than its answer may is followed
+        while follows and operation.get("state") == "running":
+            operation = (await world.http.get(f"{A}/operations/{operation['id']}", headers=headers)).json()
+    return answer.status_code, operation
 
 
 async def _result(world: World, query: str = "") -> dict[str, Any]:
@@ -202,7 +206,7 @@ async def test_operator_rescans_every_tenant_and_is_told_numbers_only(
         assert (status, operation["state"], operation["total"]) == (200, "succeeded", 2)
         assert _counts(operation["result"]) == {"scanned": 2, "refused": 2, "quarantined": 2, "unscanned": 2}
         assert operation["result"]["versions"] == []
-        assert "bc" not in str(operation)
+        assert "model" not in str(operation["result"])
         for slug in ("acme", "globex"):
             assert await _predict(world, demo, slug=slug) == 404
             (event,) = await _events(world, "model.quarantined", slug)
@@ -299,7 +303,7 @@ async def test_cancelled_rescan_stops_and_another_goes_on(tmp_path: Path, demo: 
         for number in (1, 2):
             await uploaded_model(world, "acme", "bc", demo, version=number)
         scanner = later_rules(world, waits=True)
-        _, operation = await _rescan(world)
+        _, operation = await _rescan(world, follows=False)
         assert operation["state"] == "running"
         headers = await world.headers(world.owners["acme"])
         cancelled = await world.http.post(f"{A}/operations/{operation['id']}:cancel", headers=headers)

@@ -1,12 +1,14 @@
 """How much a tenant may store: bytes of sealed models, and versions.
 
 Rules: counted in the transaction that writes a version, one such transaction of a tenant at a time, so that no two
-uploads share the last place; looked at before the body is read too, where that can tell already: then an upload must
-fit into what is left as it is, although its sealed form may be smaller. What is quarantined or retired counts; what is
-deleted does not.
+uploads share the last place; looked at before the body is read too, where that can tell already: there is no place at
+all, or not for an eighth of the declared length, because what is sealed is seldom so much smaller (a training
+optimizer's state, which is not sealed, makes it a third). What is quarantined or retired counts; what is deleted does
+not.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from maas_gateway.database.engine import Database
 from maas_gateway.database.sessions import TenantSession
@@ -14,6 +16,8 @@ from maas_gateway.errors import StorageFull
 from maas_gateway.identifiers import ModelRef, TenantId
 from maas_gateway.registry import store
 from maas_gateway.registry.model import ModelVersion
+
+_SHRINKS_TO: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class UploadBounds:
             model = await store.model(session, ref.name)
             if model is not None and any(version.version == ref.version for version in model.versions):
                 return
-            self._refuse(await store.stored(session), max(1, declared_bytes or 0))
+            self._refuse(await store.stored(session), max(1, (declared_bytes or 0) // _SHRINKS_TO))
 
     async def take(self, session: TenantSession, version: ModelVersion) -> None:
         """Refuse a version that has no place; until the transaction ends, no other version of the tenant takes one.

@@ -232,7 +232,7 @@ class Rescan:
             return after
         manifest = await self._artifacts.manifest(version)
         check_bound(manifest, version)
-        rules = {report.format: report.scanner_version for report in reports.values()}
+        rules = {f"plan {role}": report.scanner_version for role, report in reports.items()}
         said = amended(manifest, after, scanners=rules)
         if after == version and said.get("scanners") == manifest.get("scanners"):
             return after
