@@ -273,7 +273,9 @@ def test_text_goes_as_utf8_and_bytes_as_they_are(value: Any) -> None:
     assert back == expected
 
 
-@pytest.mark.parametrize("value", [np.array([1j]), np.array([object()]), np.array(["2020"], "M8[Y]")], ids=str)
+@pytest.mark.parametrize(
+    "value", [np.array([1j]), np.array([object()]), np.array(["2020"], "M8[Y]")], ids=["complex", "objects", "dates"]
+)
 def test_array_that_the_protocol_does_not_have_is_refused_by_its_name(value: np.ndarray) -> None:
     with pytest.raises(TypeError, match="input 'x'"):
         write_request({"x": value})

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from maas_gateway.inference.conversion.convert import convert_keras, limits_for
+from maas_gateway.inference.conversion.convert import convert, limits_for
 from maas_gateway.scanning.keras_archive import KerasScanner
 from maas_gateway.scanning.tflite_graph import TFLiteScanner
 
@@ -62,11 +62,19 @@ def test_plan_of_an_architecture_answers_and_ranks_as_keras_does(tmp_path: Path,
     rows, answers = np.load(tmp_path / "rows.npy"), np.load(tmp_path / "answers.npy")
     assert np.abs(answers).max() > 0.1
     assert KerasScanner().scan(_Bytes(raw)).findings == ()
+    contents = bytearray()
+
+    async def sink(piece: bytes) -> None:
+        contents.extend(piece)
+
+    limits = limits_for(len(raw), max_memory_bytes=16 << 30)
     conversion = asyncio.run(
-        convert_keras(_pieces(raw), size_bytes=len(raw), limits=limits_for(len(raw)), deadline_s=1_000)
+        convert("keras", _pieces(raw), size_bytes=len(raw), sink=sink, limits=limits, deadline_s=1_000)
     )
-    assert TFLiteScanner().scan(_Bytes(conversion.plan)).refusals == ()
-    given = _run(conversion.plan, rows)
+    (litert,) = (plan for plan in conversion.plans if plan.runtime == "litert")
+    content = bytes(contents[litert.offset : litert.offset + litert.n_bytes])
+    assert TFLiteScanner().scan(_Bytes(content)).refusals == ()
+    given = _run(content, rows)
     assert np.abs(given - answers).max() <= _TOLERANCE * np.abs(answers).max()
     assert (given.argmax(axis=1) == answers.argmax(axis=1)).all()
     assert (np.diff(np.take_along_axis(given, np.argsort(answers, axis=1), axis=1)) >= -_TOLERANCE).all()
