@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from builders.flatbuffers import flatbuffers_of
 
 from builders.confined import confined_model
+from builders.flatbuffer_models import flatbuffers_of
 from builders.gateways import World, running_gateway
 from builders.logs import Lines
 from builders.models import DemoModel, published_model
