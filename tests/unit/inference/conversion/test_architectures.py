@@ -8,21 +8,21 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from maas_gateway.inference.conversion.convert import convert, limits_for
+from builders.conversions import converted
+from maas_gateway.scanning.catalogue import PLANS
 from maas_gateway.scanning.keras_archive import KerasScanner
-from maas_gateway.scanning.tflite_graph import TFLiteScanner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 _BUILDER = Path(__file__).parents[3] / "builders" / "benign_keras.py"
 _TOLERANCE = 1e-5
+_REBUILT_TOLERANCE = 1e-6
 _NAMES = [
     "MobileNetV3Small",
     "MobileNetV2",
@@ -48,11 +48,6 @@ class _Bytes:
         return self._content[offset : offset + n_bytes]
 
 
-async def _pieces(raw: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(raw), 1 << 20):
-        yield raw[start : start + (1 << 20)]
-
-
 @pytest.mark.parametrize("name", _NAMES)
 def test_plan_of_an_architecture_answers_and_ranks_as_keras_does(tmp_path: Path, name: str) -> None:
     command = [sys.executable, str(_BUILDER), str(tmp_path), "answering", name]
@@ -62,19 +57,12 @@ def test_plan_of_an_architecture_answers_and_ranks_as_keras_does(tmp_path: Path,
     rows, answers = np.load(tmp_path / "rows.npy"), np.load(tmp_path / "answers.npy")
     assert np.abs(answers).max() > 0.1
     assert KerasScanner().scan(_Bytes(raw)).findings == ()
-    contents = bytearray()
-
-    async def sink(piece: bytes) -> None:
-        contents.extend(piece)
-
-    limits = limits_for(len(raw), max_memory_bytes=16 << 30)
-    conversion = asyncio.run(
-        convert("keras", _pieces(raw), size_bytes=len(raw), sink=sink, limits=limits, deadline_s=1_000)
-    )
-    (litert,) = (plan for plan in conversion.plans if plan.runtime == "litert")
-    content = bytes(contents[litert.offset : litert.offset + litert.n_bytes])
-    assert TFLiteScanner().scan(_Bytes(content)).refusals == ()
-    given = _run(content, rows)
+    made = asyncio.run(converted("keras", raw, deadline_s=1_000))
+    assert set(made.plans) == {"keras", "litert"}, made.conversion.notes
+    assert made.plans["keras"].max_relative_error <= _REBUILT_TOLERANCE
+    for runtime in made.plans:
+        assert PLANS[runtime].scan(_Bytes(made.content(runtime))).refusals == ()
+    given = _run(made.content("litert"), rows)
     assert np.abs(given - answers).max() <= _TOLERANCE * np.abs(answers).max()
     assert (given.argmax(axis=1) == answers.argmax(axis=1)).all()
     assert (np.diff(np.take_along_axis(given, np.argsort(answers, axis=1), axis=1)) >= -_TOLERANCE).all()
