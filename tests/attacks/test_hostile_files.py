@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from builders.conversions import converted
 from builders.hostile import Hostile, Scene, all_hostile
 from builders.hostile_keras import HOSTILE
 from builders.hostile_keras_weights import other_file

@@ -2,7 +2,9 @@
 
 Run as `python benign_keras.py <folder> layers`: `<folder>/<number>.keras` for each model of `benign_layers` and
 `benign_operations`, and `names.json`. As `python benign_keras.py <folder> <architecture> …`: `<architecture>.json`, the
-config alone, since the weights of an architecture are random and no scanner looks at them.
+config alone, since the weights of an architecture are random and no scanner looks at them. As `python benign_keras.py
+<folder> answering <architecture>`: `model.keras` with random weights, rescaled until the largest output exceeds 0.1 (so
+that a difference relative to it means something), `rows.npy`, and Keras's answers to them in `answers.npy`.
 """
 
 import json
@@ -10,6 +12,10 @@ import sys
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
+_N_ROWS = 3
+_FREE_SIZE = 224
+_NOT_TINY = 0.1
+_MAX_DOUBLINGS = 60
 
 
 def save_layers(folder: Path) -> None:
@@ -36,6 +42,27 @@ def save_architectures(folder: Path, names: list[str]) -> None:
         keras.backend.clear_session()
 
 
+def save_answering(folder: Path, name: str) -> None:
+    """Save one architecture whose answers are not tiny, rows to ask it, and its answers."""
+    import keras
+    import numpy as np
+
+    model = getattr(keras.applications, name)(weights=None)
+    shape = [size or _FREE_SIZE for size in model.inputs[0].shape[1:]]
+    # The preprocessing inside some architectures takes pixels; others are fed with what is scaled to about one.
+    takes_pixels = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+    rows = np.random.default_rng(3).uniform(0, 255 if takes_pixels else 1, (_N_ROWS, *shape)).astype(np.float32)
+    last = next(layer for layer in reversed(model.layers) if layer.get_weights())
+    for _ in range(_MAX_DOUBLINGS):
+        answers = np.asarray(model(rows, training=False))
+        if np.abs(answers).max() > _NOT_TINY:
+            break
+        last.set_weights([2 * weight for weight in last.get_weights()])
+    model.save(folder / "model.keras")
+    np.save(folder / "rows.npy", rows)
+    np.save(folder / "answers.npy", answers)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(_TESTS))
     import keras
@@ -44,5 +71,7 @@ if __name__ == "__main__":
     target, *wanted = sys.argv[1:]
     if wanted == ["layers"]:
         save_layers(Path(target))
+    elif wanted[0] == "answering":
+        save_answering(Path(target), wanted[1])
     else:
         save_architectures(Path(target), wanted)

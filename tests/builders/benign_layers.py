@@ -9,6 +9,7 @@ from types import MappingProxyType
 import keras  # noqa: TID253  imported by a program of its own only
 import numpy as np
 from keras import layers  # noqa: TID253
+from keras.src.applications import convnext  # noqa: TID253
 
 Build = Callable[[], keras.Model]
 
@@ -219,6 +220,7 @@ _LAYERS: dict[str, Build] = {
     "ReLU": _one(lambda: layers.ReLU(6.0, 0.1, 0.5), _ROW),
     "Softmax": _one(lambda: layers.Softmax(axis=[1, 2]), _STEPS),
     "ActivityRegularization": _one(lambda: layers.ActivityRegularization(0.1, 0.1), _ROW),
+    "StochasticDepth": _one(lambda: convnext.StochasticDepth(0.2), _PICTURE),
     "Identity": _one(layers.Identity, _ROW),
     "Masking": _one(lambda: layers.Masking(-1.0), _STEPS),
     "Dropout": _one(lambda: layers.Dropout(0.5, noise_shape=(None, 1), seed=1), _ROW),

@@ -7,6 +7,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -164,7 +165,10 @@ def _file(name: str, about: str, build: Build, rule: str, where: str) -> Hostile
 
 
 _CONTAINERS: Final = (
-    _file("two-configs", "config.json twice: loaders take the last, readers the first", _two_configs, "duplicate-member", _CONFIG),
+    replace(
+        _file("two-configs", "config.json twice: loaders take the last, readers the first", _two_configs, "duplicate-member", _CONFIG),
+        live_in=frozenset(["3.8.0", "3.10.0", "3.11.2", "3.13.1", "3.14.0", "3.15.1"]),
+    ),
     _file("zip-slip", "GHSA-hqp4-2352-xf5r: a member above the folder", _with("../outside"), "member-name", "'../outside'"),
     _file("zip-slip-inside", "a member that goes down and up again", _with("assets/../../outside"), "member-name", "'assets/../../outside'"),
     _file("absolute-member", "a member with an absolute name", lambda scene: zipped([*members(), (str(scene.marker), b"x")]), "member-name", "'/"),

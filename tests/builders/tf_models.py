@@ -220,7 +220,7 @@ def packed(model: Fields) -> bytes:
 
 
 def frozen_graph() -> Fields:
-    """A frozen graph in canonical form, with a loop."""
+    """A frozen graph in canonical form, with a call."""
     body = function("f0", node("double", "AddV2", "x", "x", T={"type": FLOAT}), ret="double:z:0")
     types = {"list": {"type": [FLOAT]}}
     return {

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from builders.flatbuffers import flatbuffers_of
 
 from builders.confined import confined_model
+from builders.flatbuffer_models import flatbuffers_of
 from builders.gateways import World, running_gateway
 from builders.logs import Lines
 from builders.models import DemoModel, published_model
@@ -131,7 +131,7 @@ async def test_an_endless_call_is_a_504_in_each_dialect_and_others_never_notice(
 async def test_a_killed_process_is_replaced_and_only_the_running_call_fails(
     tmp_path: Path, flatbuffers: Path, moment: str, lines: Lines
 ) -> None:
-    async with endless_world(tmp_path, flatbuffers) as (world, version):
+    async with endless_world(tmp_path, flatbuffers, per_tenant=1) as (world, version):
         pid = pid_of(world, version)
         if moment == "during a call":
             running = asyncio.create_task(ask(world, LOOPS))
@@ -144,7 +144,9 @@ async def test_a_killed_process_is_replaced_and_only_the_running_call_fails(
             assert (await waiting).status_code in {200, 504}, "it waits for the replacement"
         else:
             os.kill(pid, signal.SIGKILL)
+            await until(lambda: not is_running(pid))
             assert (await ask(world, ENDS)).status_code in {200, 504}, "it waits for the replacement"
+        assert world.gateway.predict._servables.failure(version) is None, "it has the place of the one before"
         assert (await answers(world)).status_code == 200
         assert pid_of(world, version) != pid
         assert counted(world, "maas_model_processes ") == 1

@@ -118,7 +118,7 @@ async def test_what_is_refused_leaves_nothing_and_the_sentence_says_why(tmp_path
         for name in ("a.b", "a%20b", "x" * 129):
             answer = await world.http.put(f"/admin/v1/models/{name}/versions/1", content=archive, headers=headers)
             assert (answer.status_code, "model" in answer.json()["detail"]) == (400, True)
-        assert (await world.http.put(PATH.replace("keras", "onnx"), content=b"", headers=headers)).status_code == 501
+        assert (await world.http.put(PATH.replace("keras", "pickle"), content=b"", headers=headers)).status_code == 400
         assert await _n_left(world) == (0, 0, 0)
 
 

@@ -4,8 +4,11 @@ Rules: a fresh program (exec, never a fork of this process, which would inherit 
 nothing of ours in it.
 """
 
+import fcntl
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,7 @@ import maas_gateway
 from maas_gateway.confinement.frames import VERSION, FrameKind, pack_json
 from maas_gateway.confinement.limits import NOWHERE, Limits
 
+_PIPE_BYTES: Final = 1 << 18
 _BOOT: Final = "import sys; sys.path[:0] = sys.argv[1:]; from maas_gateway.confinement.run import main; main()"
 
 
@@ -34,6 +38,34 @@ def first(module: str, arguments: Mapping[str, object], limits: Limits) -> bytes
     """
     header = {"version": VERSION, "module": module, "arguments": arguments, "limits": limits.to_json()}
     return pack_json(FrameKind.HEADER, header)
+
+
+def start(paths: Iterable[str], n_threads: int) -> "subprocess.Popen[bytes]":
+    """Start a child that ends, by its own request to the kernel, with the thread that calls this.
+
+    Args:
+        paths: directories that it imports from first.
+        n_threads: how many threads an engine may compute with.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    process = subprocess.Popen(  # noqa: S603  our own interpreter and arguments of ours
+        command(paths),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=environment(n_threads),
+        cwd="/",
+        close_fds=True,
+        start_new_session=True,
+    )
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with suppress(OSError):  # the user has no more memory for pipes
+            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
 
 
 def environment(n_threads: int) -> dict[str, str]:

@@ -87,7 +87,7 @@ class ModelProcess:
             executor: made for it.
             fair_time: the executor's.
             tell: told why, if it ends by itself.
-            give_back: called once, when it is gone.
+            give_back: called once, when it has ended.
         """
         self.runtime = runtime
         self.executor = executor
@@ -107,6 +107,7 @@ class ModelProcess:
         on_end = self._on_end
         if on_end is not None and self.runtime.has_ended:
             self._ignore()
+            self._gone()  # before its successor asks for a place
             self._tell(self.runtime.end)
             on_end()
 

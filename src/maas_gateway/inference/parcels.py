@@ -7,7 +7,7 @@ Rules: what is unpacked is checked against the specs it should fit, on both side
 rank, every dimension that is not free, sizes to the byte, truth values 0 or 1, lengths of strings. So a process that was
 taken over can answer wrong numbers, and nothing that is no answer.
 
-Measured on the reference machine, a row of 30 numbers: 4 µs to pack, 6 µs to unpack.
+Measured on the reference machine, a row of 30 numbers: 11 µs to pack, 12 µs to unpack.
 
 Source: Open Inference Protocol, "Binary tensor data" (elements of BYTES).
 """

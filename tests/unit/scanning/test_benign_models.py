@@ -4,24 +4,19 @@ The architectures' configs are real; their weights are random in any case, so th
 """
 
 import io
-import json
-import os
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from builders.shared import built_once
+from builders.benign import built, small_archives
 from maas_gateway.scanning import keras_names
 from maas_gateway.scanning.keras_archive import KerasScanner
 from maas_gateway.scanning.scanner import ScanReport
 from unit.scanning.keras_files import InMemory, archive
 
-_BUILDER = Path(__file__).parents[2] / "builders" / "benign_keras.py"
 _MAX_S = 1.0
 
 SMALLEST = [
@@ -71,22 +66,10 @@ _OTHERS = [
 """All others below 300 MB, and four above."""
 
 
-def _built(shared: Path, folder: str, *arguments: str) -> Path:
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
-
-    def build(made: Path) -> None:
-        command = [sys.executable, str(_BUILDER), str(made), *arguments]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, **quiet})
-
-    return built_once(shared, folder, build)
-
-
 @pytest.fixture(scope="session")
 def small_models(shared_folder: Path) -> dict[str, bytes]:
     """Every small model as Keras saved it, by what it shows."""
-    folder = _built(shared_folder, "benign-layers", "layers")
-    names = json.loads((folder / "names.json").read_text())
-    return {name: (folder / f"{number}.keras").read_bytes() for number, name in enumerate(names)}
+    return small_archives(shared_folder)
 
 
 def _scan(raw: bytes) -> ScanReport:
@@ -109,7 +92,7 @@ def test_every_layer_and_operation_on_the_lists_is_in_a_benign_model(
     """So that no name stands on a list that no file needs, and none is refused unnoticed."""
     seen: set[str] = set()
     configs = [_config(raw) for raw in small_models.values()]
-    configs += [path.read_text() for path in _built(shared_folder, "smallest", *SMALLEST).glob("*.json")]
+    configs += [path.read_text() for path in built(shared_folder, "smallest", *SMALLEST).glob("*.json")]
     for config in configs:
         seen |= set(re.findall(r'"class_name": "(\w+)"', config))
     listed = set().union(*keras_names.LAYERS.values(), *keras_names.OPERATIONS.values())
@@ -124,12 +107,12 @@ def _config(raw: bytes) -> str:
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", SMALLEST)
 def test_scan_accepts_the_smallest_architecture_of_a_family(shared_folder: Path, name: str) -> None:
-    config = (_built(shared_folder, "smallest", *SMALLEST) / f"{name}.json").read_bytes()
+    config = (built(shared_folder, "smallest", *SMALLEST) / f"{name}.json").read_bytes()
     assert _scan(archive(config)).findings == ()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _OTHERS)
 def test_scan_accepts_the_other_architectures(shared_folder: Path, name: str) -> None:
-    config = (_built(shared_folder, "others", *_OTHERS) / f"{name}.json").read_bytes()
+    config = (built(shared_folder, "others", *_OTHERS) / f"{name}.json").read_bytes()
     assert _scan(archive(config)).findings == ()

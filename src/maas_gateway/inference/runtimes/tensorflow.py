@@ -12,11 +12,12 @@ Rules:
 Texts (BYTES) go in and come out as arrays of `bytes` objects.
 """
 
+import itertools
 import mmap
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from maas_gateway.tensors.signature import FREE, ModelSignature, TensorSpec
 
 if TYPE_CHECKING:
     from tensorflow.types.experimental import ConcreteFunction
+
+
+_N_IMPORTED: Final = itertools.count()
 
 
 class TensorFlowRuntime:
@@ -160,12 +164,24 @@ def import_graph(content: bytes, *, n_inputs: int, n_outputs: int) -> "ConcreteF
     graph_def = tf.compat.v1.GraphDef()
     try:
         graph_def.ParseFromString(content)
+        _rename_functions(graph_def, f"model_{next(_N_IMPORTED)}_")
         whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
         return whole.prune(
             [f"input_{number}:0" for number in range(n_inputs)], [f"output_{number}:0" for number in range(n_outputs)]
         )
     except (DecodeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ArtifactRefused("the engine cannot load the frozen graph") from error
+
+
+def _rename_functions(graph_def: Any, prefix: str) -> None:
+    """Give a graph's functions names of their own: the engine keeps those of all graphs of a process in one place."""
+    library = graph_def.library.function
+    for function in library:
+        function.signature.name = prefix + function.signature.name
+    for node in (*graph_def.node, *(node for function in library for node in function.node_def)):
+        for value in node.attr.values():
+            for called in [value.func] if value.HasField("func") else value.list.func:
+                called.name = prefix + called.name
 
 
 def _limit_threads(n_threads: int) -> None:

@@ -1,9 +1,6 @@
 """Models as flat files and back: every layer that Keras saves answers as before, and the file passes its scanner."""
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from builders.shared import built_once
+from builders.benign import small_archives
 from maas_gateway.confinement.child import run_child
 from maas_gateway.confinement.limits import Limits
 from maas_gateway.scanning.keras_rebuilt import RebuiltKerasScanner
 from maas_gateway.tensors.safetensors import PREFIX_BYTES, header_bytes, read_layout
-
-TESTS = Path(__file__).parents[3]
 
 # Recurrent, attending, normalising and preprocessing layers, and what keeps variables at odd places.
 LISTED = [
@@ -54,14 +49,7 @@ class Rebuilt:
 
 @pytest.fixture(scope="session")
 def archives(shared_folder: Path) -> dict[str, bytes]:
-    folder = built_once(shared_folder, "benign-archives", _save)
-    names = json.loads((folder / "names.json").read_text())
-    return {name: (folder / f"{number}.keras").read_bytes() for number, name in enumerate(names)}
-
-
-def _save(folder: Path) -> None:
-    program = [sys.executable, TESTS / "builders" / "benign_keras.py", folder, "layers"]
-    subprocess.run(program, check=True, capture_output=True, timeout=300)
+    return small_archives(shared_folder)
 
 
 def rebuilt(archives: Mapping[str, bytes], *, deadline_s: float) -> dict[str, Rebuilt]:
