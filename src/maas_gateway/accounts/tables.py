@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -15,6 +15,7 @@ USERS: Final = Table(
     Column("password_hash", String(255), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -28,6 +29,7 @@ SERVICE_ACCOUNTS: Final = Table(
     Column("secret_digest", String(64), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 

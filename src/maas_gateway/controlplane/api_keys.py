@@ -117,7 +117,7 @@ class ManageAPIKeys:
         authorize_thing(principal, Permission.API_KEY_WRITE, principal.tenant, absent=_absent(key_id))
         self._check_end(expires_at)
         async with self._acting.database.write(principal.tenant) as session:
-            before = await _found(session, key_id)
+            before = await _found(session, key_id, for_update=True)
             key = replace(
                 before,
                 is_enabled=before.is_enabled if is_enabled is None else is_enabled,
@@ -145,7 +145,7 @@ class ManageAPIKeys:
         authorize_thing(principal, Permission.API_KEY_WRITE, principal.tenant, absent=_absent(key_id))
         secret = new_key_secret()
         async with self._acting.database.write(principal.tenant) as session:
-            before = await _found(session, key_id)
+            before = await _found(session, key_id, for_update=True)
             is_own = before.subject == principal.subject
             _refuse_more(before.permissions, principal.anywhere if is_own else principal.everywhere)
             if not is_own:
@@ -181,8 +181,8 @@ class ManageAPIKeys:
             raise InvalidRequest("expires_at: it lies in the past")
 
 
-async def _found(session: TenantSession, key_id: str) -> APIKey:
-    key = await store.api_key(session, key_id)
+async def _found(session: TenantSession, key_id: str, *, for_update: bool = False) -> APIKey:
+    key = await store.api_key(session, key_id, for_update=for_update)
     if key is None:
         raise _absent(key_id)
     return key

@@ -65,12 +65,12 @@ class Credentials:
         absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            user = await store.user(session, subject)
+            user = await store.user(session, subject, for_update=True)
             if user is None:
                 raise absent
             await _keep_an_owner(session, subject)
-            await store.drop_account(session, subject)
             await auth.drop_account(session, subject)
+            await store.drop_account(session, subject)
             await quotas.drop_of_subject(session, subject)
             await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
         self._acting.announce(store.TOPIC)
