@@ -3,7 +3,7 @@
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, Table
 
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
@@ -113,8 +113,8 @@ async def users_page(session: TenantSession, asked: Asked) -> Page[User]:
 
 
 async def enable_user(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
-    """Enable or disable a user; return whether there is such a one."""
-    changed = await session.update(USERS, USERS.c.id == subject, is_enabled=is_enabled)
+    """Enable or disable a user, whose tokens so far are worth nothing then; return whether there is such a one."""
+    changed = await session.update(USERS, USERS.c.id == subject, **_enabling(USERS, is_enabled=is_enabled))
     await session.bump(TOPIC)
     return bool(changed)
 
@@ -194,8 +194,9 @@ async def binding(session: TenantSession, binding_id: uuid.UUID) -> RoleBinding 
 
 
 async def enable_service_account(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
-    """Enable or disable a service account; return whether there is such a one."""
-    changed = await session.update(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject, is_enabled=is_enabled)
+    """Enable or disable a service account, whose tokens so far are worth nothing then; return whether there is one."""
+    is_this = SERVICE_ACCOUNTS.c.id == subject
+    changed = await session.update(SERVICE_ACCOUNTS, is_this, **_enabling(SERVICE_ACCOUNTS, is_enabled=is_enabled))
     await session.bump(TOPIC)
     return bool(changed)
 
@@ -374,6 +375,11 @@ def _changeable(key: APIKey) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "is_enabled": key.is_enabled,
     }
+
+
+def _enabling(table: Table, *, is_enabled: bool) -> dict[str, Any]:
+    """Return what is written of an account that is enabled, or disabled: its generation ends then."""
+    return {"is_enabled": is_enabled} if is_enabled else {"is_enabled": False, "generation": table.c.generation + 1}
 
 
 async def drop_every(session: TenantSession) -> None:
