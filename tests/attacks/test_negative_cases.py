@@ -385,6 +385,7 @@ CASES: dict[int, tuple[str, Make]] = {
     33: ("an odd scope", tokens(33)),
     34: ("a role that is not bound", with_more_than_the_bindings),
     35: ("another tenant", of_another_tenant),
+    43: ("an odd generation", tokens(43)),
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -16,6 +16,7 @@ USERS: Final = Table(
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("told_to", Uuid),  # the account to which its password was told; NULL once it has one of its own
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -30,6 +31,7 @@ SERVICE_ACCOUNTS: Final = Table(
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("told_to", Uuid),  # the account to which its secret was told last
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 

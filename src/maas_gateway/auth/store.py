@@ -22,6 +22,7 @@ from maas_gateway.auth.identity_provider import ClaimRule, IdentityProvider
 from maas_gateway.auth.refresh_token import RefreshToken
 from maas_gateway.auth.tables import (
     IDENTITY_PROVIDERS,
+    REFRESH_FAMILIES,
     REFRESH_TOKENS,
     REVOKED_TOKENS,
     SIGN_IN_ADDRESSES,
@@ -122,6 +123,28 @@ async def api_key(database: Database, key_id: str) -> APIKey | None:
         return await accounts.api_key(session, key_id)
 
 
+async def add_family(session: TenantSession, first: RefreshToken, *, generation: int) -> None:
+    """Write a new sign-in, with its first token.
+
+    Args:
+        session: in which its account is locked.
+        first: the token.
+        generation: the account's.
+    """
+    of = {"subject_id": first.subject, "generation": generation, "expires_at": first.expires_at}
+    await session.insert(REFRESH_FAMILIES, id=first.family, **of)
+    await add_refresh_token(session, first)
+
+
+async def lock_family(session: TenantSession, family: uuid.UUID) -> int | None:
+    """Return the generation of the account in which it signed in, or None where that sign-in has ended.
+
+    Until the transaction ends, nobody else spends a token of it or ends it.
+    """
+    row = await session.row(REFRESH_FAMILIES, REFRESH_FAMILIES.c.id == family, for_update=True)
+    return None if row is None else int(row["generation"])
+
+
 async def add_refresh_token(session: TenantSession, token: RefreshToken) -> None:
     """Write a new refresh token."""
     await session.insert(
@@ -158,21 +181,25 @@ async def spend_refresh_token(session: TenantSession, token: RefreshToken, now: 
 
 
 async def end_family(session: TenantSession, family: uuid.UUID, *, until: datetime) -> None:
-    """End a sign-in: its refresh tokens, and until then the access tokens that came from it."""
+    """End a sign-in: its refresh tokens, and until then the access tokens that came from it.
+
+    The family goes first: that waits for who is spending a token of it, and then sees what came of that.
+    """
+    await session.delete(REFRESH_FAMILIES, REFRESH_FAMILIES.c.id == family)
     await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.family == family)
     await revoke(session, family.hex, until=until)
 
 
+async def end_families(session: TenantSession, subject: uuid.UUID) -> None:
+    """End every sign-in of an account that is locked; its access tokens end with its generation."""
+    for table in (REFRESH_FAMILIES, REFRESH_TOKENS):
+        await session.delete(table, table.c.subject_id == subject)
+
+
 async def drop_account(session: TenantSession, subject: uuid.UUID) -> None:
     """Delete what is kept here of an account that is being deleted."""
-    await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
+    await end_families(session, subject)
     await session.delete(SIGN_IN_ADDRESSES, SIGN_IN_ADDRESSES.c.subject_id == subject)
-
-
-async def families(session: TenantSession, subject: uuid.UUID) -> frozenset[uuid.UUID]:
-    """Return the sign-ins of an account that have not been ended."""
-    rows = await session.rows(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
-    return frozenset(row["family"] for row in rows)
 
 
 async def revoke(session: TenantSession, token_id: str, *, until: datetime) -> None:
@@ -190,7 +217,7 @@ async def revoked(database: Database, now: datetime) -> frozenset[str]:
 
 async def drop_every(session: TenantSession) -> None:
     """Delete what is kept here of every account of the session's tenant, and its identity providers."""
-    for table in (REFRESH_TOKENS, SIGN_IN_ADDRESSES, IDENTITY_PROVIDERS):
+    for table in (REFRESH_FAMILIES, REFRESH_TOKENS, SIGN_IN_ADDRESSES, IDENTITY_PROVIDERS):
         await session.delete(table)
     await session.bump(accounts.TOPIC)
 
@@ -198,7 +225,8 @@ async def drop_every(session: TenantSession) -> None:
 async def drop_expired(database: Database, now: datetime) -> None:
     """Delete what is worth nothing by now, whichever tenant's."""
     async with write_all(database) as session:
-        await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.expires_at < now)
+        for table in (REFRESH_FAMILIES, REFRESH_TOKENS):
+            await session.delete(table, table.c.expires_at < now)
         await session.delete(REVOKED_TOKENS, REVOKED_TOKENS.c.until < now)
 
 
@@ -334,9 +362,9 @@ async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider
 
 
 async def rehash(database: Database, user: User, password_hash: str) -> None:
-    """Replace a user's password hash by a stronger one of the same password."""
+    """Replace a user's password hash by a stronger one of the same password, unless it was replaced meanwhile."""
     async with database.write(user.tenant) as session:
-        await accounts.rehash(session, user.subject, password_hash)
+        await accounts.rehash(session, user, password_hash)
 
 
 def _identity_provider(row: RowMapping) -> IdentityProvider:

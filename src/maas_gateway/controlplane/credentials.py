@@ -1,8 +1,9 @@
 """Who belongs to a tenant, and in which roles: users, service accounts, role bindings.
 
-Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role
-that permits more than the binder's own permissions; what is named and is not there, or is another
-tenant's, is not found; a tenant keeps an owner who can act.
+Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role that permits more
+than the binder's own permissions; what is named and is not there, or is another tenant's, is not found; a tenant keeps
+an owner who can act. Who was disabled and is enabled again signs in anew: no token or sign-in from before comes back;
+the password, the secret and API keys do.
 """
 
 import uuid
@@ -65,12 +66,12 @@ class Credentials:
         absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            user = await store.user(session, subject)
+            user = await store.user(session, subject, for_update=True)
             if user is None:
                 raise absent
             await _keep_an_owner(session, subject)
-            await store.drop_account(session, subject)
             await auth.drop_account(session, subject)
+            await store.drop_account(session, subject)
             await quotas.drop_of_subject(session, subject)
             await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
         self._acting.announce(store.TOPIC)
@@ -100,19 +101,22 @@ class Credentials:
         return user, password
 
     async def enable_user(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
-        """Enable or disable a user.
+        """Enable or disable a user, whose sign-ins and tokens end with that for good.
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
             PermissionDenied: the caller may not.
+            Conflict: it is the last owner.
         """
         absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            if not await store.enable_user(session, subject, is_enabled=is_enabled):
+            if await store.user(session, subject, for_update=True) is None:
                 raise absent
             if not is_enabled:
                 await _keep_an_owner(session, subject)
+                await auth.end_families(session, subject)
+            await store.enable_user(session, subject, is_enabled=is_enabled)
             kind = "user.enabled" if is_enabled else "user.disabled"
             await self._acting.record(session, principal, kind, f"user {subject}")
         self._acting.announce(store.TOPIC)
@@ -185,7 +189,7 @@ class Credentials:
         return account, secret
 
     async def enable_service_account(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
-        """Enable or disable a service account.
+        """Enable or disable a service account, whose tokens end with that for good; its API keys and its secret stay.
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
