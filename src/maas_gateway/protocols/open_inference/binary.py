@@ -100,7 +100,7 @@ def array_of(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> np.nd
     """
     n_elements = math.prod(shape)
     if spec.datatype is Datatype.BYTES:
-        return _strings_of(raw, spec, n_elements).reshape(shape)
+        return shaped(_strings_of(raw, spec, n_elements), spec.name, shape)
     dtype = spec.datatype.numpy
     if len(raw) != n_elements * dtype.itemsize:
         raise SignatureMismatch(
@@ -108,9 +108,21 @@ def array_of(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> np.nd
             f"and 'binary_data_size' is {len(raw)}"
         )
     if spec.datatype is Datatype.BOOL:
-        return _bools_of(raw, spec).reshape(shape)
+        return shaped(_bools_of(raw, spec), spec.name, shape)
     array = np.frombuffer(raw, dtype) if n_elements else np.empty(0, dtype)
-    return (array if array.flags.aligned else array.copy()).reshape(shape)
+    return shaped(array if array.flags.aligned else array.copy(), spec.name, shape)
+
+
+def shaped(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an input's flat array in a shape of as many elements.
+
+    Raises:
+        SignatureMismatch: there are none, and dimensions whose product is none that NumPy can hold.
+    """
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise SignatureMismatch(f"input '{name}': shape {list(shape)} is too large") from error
 
 
 def bytes_of(tensor: Tensor) -> bytes | memoryview:

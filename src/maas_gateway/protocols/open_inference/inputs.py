@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from maas_gateway.errors import InvalidRequest, MalformedBody, SignatureMismatch, Unsupported
-from maas_gateway.protocols.open_inference.binary import Section
+from maas_gateway.protocols.open_inference.binary import Section, shaped
 from maas_gateway.tensors.arrays import MAX_RANK, Dialect, Fault, Strings, array_from_json
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
@@ -126,10 +126,7 @@ def _read_data(data: object, shape: tuple[int, ...], spec: TensorSpec, dialect: 
     if spec.datatype is Datatype.FP32 and np.count_nonzero(np.isfinite(array)) != array.size:
         position = int(np.argmin(np.isfinite(array)))
         raise SignatureMismatch(f"input '{spec.name}': element {position} of 'data' is out of range for type: FP32")
-    try:
-        return array.reshape(shape)
-    except ValueError as error:  # no elements, and dimensions whose product is none that NumPy can hold
-        raise SignatureMismatch(f"input '{spec.name}': shape {list(shape)} is too large") from error
+    return shaped(array, spec.name, shape)
 
 
 _MAX_SIZE: Final = 2**63 - 1

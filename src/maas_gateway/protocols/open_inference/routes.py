@@ -203,7 +203,7 @@ def _ref(matched: re.Match[str]) -> ModelRef:
     text = matched[2]
     if text is None:
         return ModelRef(matched[1], None, matched[3])
-    is_number = text.isdigit() and len(text) <= len(str(MAX_VERSION))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_VERSION))
     # What is no number of ours names no version: it is looked up as a label that cannot exist.
     return ModelRef(matched[1], int(text)) if is_number else ModelRef(matched[1], None, f"versions/{text[:64]}")
 
