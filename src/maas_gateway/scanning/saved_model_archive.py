@@ -28,9 +28,9 @@ IGNORED: Final = frozenset(("fingerprint.pb", "keras_metadata.pb"))
 _MIB: Final = 1024 * 1024
 _HEAD_BYTES: Final = 512
 _ZIP_MAGIC: Final = b"PK"
-_SHARD: Final = re.compile(r"variables/variables\.data-(?P<index>\d{5})-of-(?P<count>\d{5})")
+_SHARD: Final = re.compile(r"variables/variables\.data-(?P<index>[0-9]{5})-of-(?P<count>[0-9]{5})")
 _PATH: Final = re.compile(
-    r"(?P<top>[^/]+/)??(?P<path>saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|variables/variables\.(?:index|data-\d{5}-of-\d{5}))"
+    r"(?P<top>[^/]+/)??(?P<path>saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|variables/variables\.(?:index|data-[0-9]{5}-of-[0-9]{5}))"
 )
 _FOLDER: Final = re.compile(r"(?P<top>[^/]+/)??(?P<path>variables|assets|assets\.extra)?/?")
 _ALLOWED_IN_ZIP: Final = Allowance(folders=True, times=True, descriptors=True)

@@ -97,12 +97,7 @@ def convert(upload: Upload, tell: Callable[[str], None]) -> Converted:
     Raises:
         NotConvertible: it cannot be served faithfully.
     """
-    model = _load(upload, tell)
-    function = _served(model)
-    inputs, outputs = _inputs_of(function), _outputs_of(function)
-    samples = SignatureSamples(inputs)
-    references = signature_references(_signature_engine(function, inputs, outputs), samples, outputs)
-    frozen = freeze(function, [port.name for port in inputs], [port.name for port in outputs])
+    frozen, inputs, outputs, references = _freeze(upload, tell)
     graph = _checked_graph(frozen, len(inputs), len(outputs))
     error, n_compared = compare(_graph_engine(graph), references, outputs, tolerance=REBUILT_TOLERANCE)
     tell("rebuilt")
@@ -130,6 +125,16 @@ def convert(upload: Upload, tell: Callable[[str], None]) -> Converted:
         "outputs": [_observed(port, place, references).to_json() for place, port in enumerate(outputs)],
     }
     return Converted({"signature": signature, "plans": plans, "n_compared": n_compared, "notes": notes}, contents)
+
+
+def _freeze(upload: Upload, tell: Callable[[str], None]) -> tuple[bytes, list[Port], list[Port], Sequence[Reference]]:
+    """Return the frozen graph, what it takes and gives, and what the model answers; the model itself goes here."""
+    model = _load(upload, tell)
+    function = _served(model)
+    inputs, outputs = _inputs_of(function), _outputs_of(function)
+    references = signature_references(_signature_engine(function, inputs, outputs), SignatureSamples(inputs), outputs)
+    frozen = freeze(function, [port.name for port in inputs], [port.name for port in outputs])
+    return frozen, inputs, outputs, references
 
 
 def _receive(channel: Channel) -> Upload:
