@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from builders.models import DemoModel, convert_as_before, quarantined_model, upl
 from builders.storage import n_left
 from maas_gateway.confinement.conversation import Sink
 from maas_gateway.controlplane.examining import Converter
+from maas_gateway.errors import StorageFull
 from maas_gateway.inference.conversion.answer import Conversion
+from maas_gateway.registry import store
+from maas_gateway.registry.model import ModelVersion
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +117,29 @@ async def test_uploads_at_once_do_not_share_the_last_place(tmp_path: Path, datab
                 "blobs": 6,
                 "data keys": 6,
             }
+
+
+async def test_place_that_one_transaction_takes_is_seen_by_the_next_which_waits_for_it(
+    tmp_path: Path, database_url: str, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path, database_url, uploads={"max_tenant_versions": 2}) as world:
+        await world.tenant("acme")
+        there = await uploaded_model(world, "acme", "bc", demo)
+        database, bounds = world.gateway.upload._acting.database, world.gateway.upload._bounds
+
+        async def write(version: ModelVersion) -> None:
+            async with database.write(there.tenant) as session:
+                await bounds.take(session, version)
+                await store.add_version(session, version)
+
+        second, third = (replace(there, version=number, artifacts=()) for number in (2, 3))
+        async with database.write(there.tenant) as session:
+            await bounds.take(session, second)
+            other = asyncio.create_task(write(third))
+            await asyncio.wait({other}, timeout=0.5)  # it has come as far as it can by now
+            await store.add_version(session, second)
+        with pytest.raises(StorageFull):
+            await other
 
 
 def _meeting(barrier: asyncio.Barrier, demo: DemoModel) -> Converter:
