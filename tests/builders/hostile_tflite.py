@@ -156,7 +156,7 @@ HOSTILE = (
     Hostile("an operator of full TensorFlow", _changed(_set("operator_codes", 0, to={"builtin_code": 32, "custom_code": b"FlexReadFile"}), model), "custom-operator", "operator_codes[0]"),
     Hostile("CALL_ONCE", _changed(_set("operator_codes", 0, to={"builtin_code": 129, "deprecated_builtin_code": 127}), model), "operator-not-allowed", "operator_codes[0]"),
     Hostile("a variable", _changed(_set("operator_codes", 0, to={"builtin_code": 144, "deprecated_builtin_code": 127}), model), "operator-not-allowed", "operator_codes[0]"),
-    Hostile("weights that lie in another file", _changed(_set("external_buffers", to=b""), model), "field-refused", "external_buffers"),
+    Hostile("constants that lie in another file", _changed(_set("external_buffers", to=b""), model), "field-refused", "external_buffers"),
     Hostile("weights behind the end of the file's tables", _changed(_set("buffers", 1, to={"offset": 9, "size": 9}), model), "external-buffer", "buffers[1]"),
     Hostile("a loop whose body is itself", _changed(_calls(2, 1, 2)), "recursion", _MAIN),
     Hostile("two loops in a circle", _changed(lambda m: (m["subgraphs"].append(dict(m["subgraphs"][2])), _calls(2, 1, 3)(m), _calls(3, 1, 2)(m))), "recursion", _MAIN),

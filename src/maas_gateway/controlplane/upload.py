@@ -244,5 +244,5 @@ def _checked(ref: ModelRef, incoming: Incoming) -> int:
     if ref.version is None or not 1 <= ref.version <= MAX_VERSION:
         raise InvalidRequest(f"version: a whole number from 1 to {MAX_VERSION}")
     if incoming.format not in FORMATS:
-        raise Unsupported(f"format: '{incoming.format}' is not taken yet; this gateway takes {', '.join(FORMATS)}")
+        raise Unsupported(f"format: '{incoming.format}' is not taken; this gateway takes {', '.join(FORMATS)}")
     return ref.version

@@ -36,7 +36,7 @@ from maas_gateway.identifiers import ModelId
 from maas_gateway.inference.batcher import Batcher
 from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.fairness import FairTime
-from maas_gateway.inference.runtimes.catalogue import LOADERS
+from maas_gateway.inference.runtimes.catalogue import LOADERS, Loader
 from maas_gateway.inference.runtimes.runtime import Runtime, warm
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.memory import MemoryFile
@@ -277,8 +277,6 @@ class Servables:
             )
             process.watch(partial(self._replace, slot))
             return Servable(version, process.runtime, batcher, process=process)
-        if version.plan.runtime not in LOADERS:
-            raise Unavailable(f"this gateway has no runtime '{version.plan.runtime}' on its threads")
         memory = await opened()
         runtime = await asyncio.to_thread(_warm_runtime, version, memory)
         batcher = Batcher(
@@ -326,6 +324,12 @@ def _wipe(servable: Servable) -> None:
         servable.memory.close()
 
 
+def _loader(name: str) -> Loader:
+    if name not in LOADERS:
+        raise Unavailable(f"this gateway has no runtime '{name}' on its threads")
+    return LOADERS[name]
+
+
 def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
     """Return a runtime that has computed once. It blocks, and gives the memory back if there will be none.
 
@@ -333,7 +337,7 @@ def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
     """
     runtime = None
     try:
-        runtime = LOADERS[version.plan.runtime](
+        runtime = _loader(version.plan.runtime)(
             memory.descriptor,
             memory.size_bytes,
             signature=version.signature,

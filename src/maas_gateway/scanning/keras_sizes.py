@@ -176,6 +176,9 @@ def parameters_of(class_name: str, config: Mapping[str, JSON], built: JSON, *, w
     if class_name.startswith("SeparableConv"):
         n_middle = n_inputs * math.prod(_integers(config.get("depth_multiplier")) or [1])
         return n_middle * (taps + n_outputs)
+    groups = config.get("groups")
+    if class_name.startswith("Conv") and isinstance(groups, int) and groups > 1:
+        n_inputs = -(-n_inputs // groups)  # each filter sees the channels of its group only
     gates = _GATES.get(class_name, 1)
     recurrent = n_outputs if gates > 1 or class_name.startswith(("SimpleRNN", "ConvLSTM")) else 0
     return taps * gates * n_outputs * (n_inputs + recurrent)

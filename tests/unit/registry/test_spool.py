@@ -61,7 +61,8 @@ def test_a_spool_altered_on_the_disk_is_refused(tmp_path: Path) -> None:
 
     with Spool(tmp_path, max_bytes=10_000) as spool:
         asyncio.run(spool.take(_pieces(bytes(5_000), 100)))
-        os.pwrite(spool._file.fileno(), b"\xff", 2_000)
+        (byte,) = os.pread(spool._file.fileno(), 1, 2_000)
+        os.pwrite(spool._file.fileno(), bytes([byte ^ 1]), 2_000)
         with pytest.raises(CiphertextRejected):
             spool.read_at(0, 10)
 

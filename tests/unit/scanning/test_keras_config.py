@@ -143,6 +143,17 @@ def test_scan_config_refuses_json_with(raw: bytes, rule: str) -> None:
     assert [(finding.rule, finding.where) for finding in scan_config(raw)] == [(rule, "config.json")]
 
 
+def _wide(class_name: str, **config: Any) -> Config:
+    """A convolution of 1,024 channels, which has 51 million weights if each filter sees them all."""
+    made = layer(class_name, filters=1024, kernel_size=[7, 7], **config)
+    return with_key(made, build_config={"input_shape": [None, 14, 14, 1024]})
+
+
+def test_scan_config_counts_a_convolution_without_groups_as_it_is() -> None:
+    findings = _scan(sequential(*[_wide("Conv2D", groups=1)] * 20))
+    assert [finding.rule for finding in findings] == ["too-many-parameters"]
+
+
 _BENIGN = [
     ("a dense layer", sequential(dense())),
     ("an activation as Keras writes a function", sequential(dense(activation=_function("builtins", "relu", "relu")))),
@@ -158,6 +169,8 @@ _BENIGN = [
     ("a picture resized by an operation", sequential(layer("Resize", module="keras.src.ops.image", size=[1024, 768]))),
     ("a long row reshaped by an operation", sequential(layer("Reshape", module="keras.src.ops.numpy", newshape=[-1, 100_352]))),
     ("fifteen upsamplings, as in a nested U-Net", sequential(*[layer("UpSampling2D", size=[2, 2])] * 15)),
+    ("wide convolutions in groups, as in ConvNeXt", sequential(*[_wide("Conv2D", groups=1024)] * 20)),
+    ("wide separable convolutions, as in NASNet", sequential(*[_wide("SeparableConv2D", depth_multiplier=1)] * 20)),
     ("a recurrent layer without a state", sequential(layer("LSTM", stateful=False))),
     ("an inner space in a name", sequential(dense(name="inner block"))),
 ]  # fmt: skip
