@@ -1,8 +1,10 @@
 """Sign-in under attack: what guessers learn, how long they wait, and that nobody else is kept out by them."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,11 @@ async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
 
 
 def stopped(*worlds: World) -> StoppedClock:
-    """Have the waits of these processes go by one clock, which only the test moves, and no refusal be held."""
+    """Have the waits of these processes go by one clock, which only the test moves; no refusal is held, no ticket wins."""
     clock = StoppedClock()
     for world in worlds:
-        world.gateway.sign_in._throttle._clock = clock
-        world.gateway.sign_in._throttle._pause = _at_once
+        throttle = world.gateway.sign_in._throttle
+        throttle._clock, throttle._pause, throttle._draw = clock, _at_once, lambda _: 0.99
     return clock
 
 
@@ -119,6 +121,96 @@ async def test_nobody_elsewhere_keeps_a_user_out(world: World, clock: StoppedClo
         assert int(refused.headers["retry-after"]) <= 60
         clock.ahead_s += 61
         assert (await sign_in(elsewhere, user)).status_code == 200
+
+
+async def test_user_whom_nobody_knows_there_gets_in_while_twenty_networks_guess_at_the_account(tmp_path: Path) -> None:
+    """They are of one site, which takes part as one, however many networks of its own it tries from."""
+    async with running_gateway(tmp_path) as world, AsyncExitStack() as stack:
+        await world.tenant("acme")
+        user = await world.user("acme", "ada", "auditor")
+        clock = stopped(world)
+        draws = random.Random(7)
+        tickets: dict[str, float] = {}
+        world.gateway.sign_in._throttle._draw = lambda text: tickets.setdefault(text, draws.random())
+        guessers = [await stack.enter_async_context(world.at(f"2001:db8:0:{n:x}::1")) for n in range(20)]
+        elsewhere = await stack.enter_async_context(world.at(ELSEWHERE))
+        n_guesses, took_s = 0, []
+        for step in range(60):
+            clock.ahead_s += 20
+            for guesser in guessers:
+                n_guesses += (await sign_in(guesser, user, "wrong")).status_code == 400
+            if step > 10 and (await sign_in(elsewhere, user)).status_code == 200:
+                took_s.append(clock.ahead_s)
+                break
+        assert took_s, "1,000 seconds are not enough"
+        assert n_guesses <= 10 + 20 + clock.ahead_s / 60
+
+
+async def test_reset_has_a_user_sign_in_although_others_guess_at_the_account(world: World, clock: StoppedClock) -> None:
+    user, owner = await world.user("acme", "ada", "auditor"), await world.headers(world.owners["acme"])
+    for n in range(12):
+        async with world.at(f"203.0.113.{n}") as guesser:
+            await sign_in(guesser, user, "wrong")
+    async with world.at(ELSEWHERE) as elsewhere:
+        assert (await sign_in(elsewhere, user)).status_code == 429
+        told = await world.http.post(f"{A}/users/{user.subject}:reset-password", headers=owner)
+        assert (await sign_in(elsewhere, user, told.json()["password"])).status_code == 200
+
+
+async def test_invited_user_does_not_wait_for_who_guessed_before(world: World, clock: StoppedClock) -> None:
+    for n in range(12):
+        async with world.at(f"203.0.113.{n}") as guesser:
+            await sign_in(guesser, world.owners["acme"], "wrong", "ada@acme")
+    user = await world.user("acme", "ada", "auditor")
+    async with world.at(ELSEWHERE) as elsewhere:
+        assert (await sign_in(elsewhere, user)).status_code == 200
+
+
+async def test_wrong_password_at_an_address_that_waits_does_not_tell_who_has_signed_in_there(
+    world: World, clock: StoppedClock
+) -> None:
+    known, other = await world.user("acme", "ada", "auditor"), await world.user("acme", "bob", "auditor")
+    async with world.at(HERE) as here:
+        assert (await sign_in(here, known)).status_code == 200
+        for n in range(32):
+            await sign_in(here, known, "wrong", f"user{n}@acme")
+        answers = [
+            await sign_in(here, known, "wrong", name)
+            for name in (known.name, "nobody@acme", other.name, known.name, "no body")
+        ]
+        assert [(told(answer), answer.headers["retry-after"]) for answer in answers] == 5 * [
+            (told(answers[1]), answers[1].headers["retry-after"])
+        ]
+        assert answers[0].status_code == 429
+        assert (await sign_in(here, known)).status_code == 200, "a right one counts"
+
+
+async def test_user_where_it_is_known_signs_in_while_ever_new_networks_take_all_places(tmp_path: Path) -> None:
+    """Each guess is the first of its name, its network and its site, so that none of them waits."""
+    async with running_gateway(tmp_path) as world, AsyncExitStack() as stack:
+        user = await world.tenant("acme")
+        here = await stack.enter_async_context(world.at(HERE))
+        assert (await sign_in(here, user)).status_code == 200
+        world.gateway.sign_in._throttle._pause = _at_once
+        passwords, may_go_on = world.gateway.sign_in._passwords, asyncio.Event()
+        check = passwords.check
+
+        async def slow(password: str, known_hash: str | None) -> tuple[bool, str | None]:
+            if password == "wrong":
+                await may_go_on.wait()
+            return await check(password, known_hash)
+
+        passwords.check = slow  # type: ignore[method-assign]
+        clients = [await stack.enter_async_context(world.at(f"2001:db8:{n:x}::1")) for n in range(120)]
+        guesses = [
+            asyncio.create_task(sign_in(client, user, "wrong", f"user{n}@acme")) for n, client in enumerate(clients)
+        ]
+        await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+        answers = [await sign_in(here, user) for _ in range(3)]
+        may_go_on.set()
+        statuses = [(await guess).status_code for guess in guesses]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert set(statuses) == {400, 503}
 
 
 async def test_one_address_that_tries_many_accounts_is_stopped_and_its_users_are_not(

@@ -14,6 +14,7 @@ Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
 from dataclasses import dataclass
 from uuid import UUID
 
+from maas_gateway.accounts import store as accounts
 from maas_gateway.accounts.user import User
 from maas_gateway.auth import client_secrets, store
 from maas_gateway.auth.passwords import Passwords
@@ -148,7 +149,8 @@ class SignIn:
                 return None
             await self._throttle.succeeded(attempt, user.tenant, user.subject)
         if stronger is not None:
-            await store.rehash(self._database, user, stronger)
+            async with self._database.write(user.tenant) as session:
+                await accounts.rehash(session, user, stronger)
         return user
 
     async def _issue(self, principal: Principal, granted: frozenset[Permission], proved: _Proved) -> IssuedToken:

@@ -17,7 +17,7 @@ from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
-from maas_gateway.auth.attempts import MAX_REMEMBERED, Attempts, Keys
+from maas_gateway.auth.attempts import MAX_REMEMBERED, Address, Attempts, Counted, Keys
 from maas_gateway.auth.identity_provider import ClaimRule, IdentityProvider
 from maas_gateway.auth.refresh_token import RefreshToken
 from maas_gateway.auth.tables import (
@@ -53,23 +53,6 @@ class Account:
     account: User | ServiceAccount
     slug: str
     bindings: tuple[RoleBinding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an account has signed in from.
-
-    Attributes:
-        tenant: the account's.
-        subject: the account's identifier.
-        pair: the digest of the account and the address.
-        last_at: when it did so last.
-    """
-
-    tenant: TenantId
-    subject: SubjectId
-    pair: str
-    last_at: datetime
 
 
 async def user(database: Database, username: str) -> User | None:
@@ -246,9 +229,12 @@ async def attempts(database: Database, keys: Keys) -> tuple[Mapping[str, Attempt
 
 
 async def count_attempt(
-    database: Database, keys: Collection[str], now: datetime, wait_s: Callable[[Mapping[str, Attempts]], float]
-) -> float:
-    """Count an attempt under each key, unless what is counted there already says to wait.
+    database: Database,
+    keys: Collection[str],
+    now: datetime,
+    following: Callable[[Mapping[str, Attempts]], Mapping[str, Attempts]],
+) -> Counted:
+    """Count an attempt under each key.
 
     Nobody else counts under any of them meanwhile; the order of the keys keeps two from waiting for each other.
 
@@ -256,44 +242,51 @@ async def count_attempt(
         database: the main database.
         keys: under which to count.
         now: when it is made.
-        wait_s: the seconds to wait by what is counted; 0 for none.
-
-    Returns:
-        The seconds to wait; 0 if it was counted.
+        following: what is counted with it, from what is; what it raises is raised, and nothing counted.
     """
+    counted = SIGN_IN_ATTEMPTS.c
     async with write_all(database) as session:
         found = {}
         for key in sorted(keys):
             row = await session.insert_or_lock(SIGN_IN_ATTEMPTS, key=key, n_failed=0, last_at=now)
             found[key] = Attempts(row["n_failed"], row["last_at"])
-        wait = wait_s(found)
-        for key, before in found.items() if not wait else ():
-            n_failed = before.n_failed_at(now) + 1
-            await session.update(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key == key, n_failed=n_failed, last_at=now)
-    return wait
+        after = following(found)
+        for key, one in after.items():
+            await session.update(SIGN_IN_ATTEMPTS, counted.key == key, n_failed=one.n_failed, last_at=one.last_at)
+    return {key: (found[key], one) for key, one in after.items()}
 
 
 async def uncount_attempt(
-    database: Database, keys: Collection[str], *, cleared: Collection[str] = (), remembered: Address | None = None
+    database: Database, made: Counted, *, cleared: Collection[str] = (), remembered: Address | None = None
 ) -> None:
-    """Take one attempt off what is counted under each key.
+    """Take one attempt off what is counted under each key, as if it had not been made where none has been since.
 
     Args:
         database: the main database.
-        keys: under which it was counted.
-        cleared: those of them under which all is forgotten.
+        made: the attempt.
+        cleared: keys under which all is forgotten.
         remembered: where the account has signed in from, to be kept with the latest of its addresses.
     """
     counted = SIGN_IN_ATTEMPTS.c
     async with write_all(database) as session:
-        for key in sorted(keys):  # in the order in which they are locked to be counted
+        for key in sorted({*made, *cleared}):  # in the order in which they are locked to be counted
             if key in cleared:
                 await session.delete(SIGN_IN_ATTEMPTS, counted.key == key)
-            else:
+                continue
+            before, after = made[key]
+            is_last = (counted.key == key, counted.n_failed == after.n_failed, counted.last_at == after.last_at)
+            was = {"n_failed": before.n_failed, "last_at": before.last_at}
+            if not await session.update(SIGN_IN_ATTEMPTS, *is_last, **was):
                 less = counted.n_failed - 1
                 await session.update(SIGN_IN_ATTEMPTS, counted.key == key, counted.n_failed > 0, n_failed=less)
         if remembered is not None:
             await _remember(session.within(remembered.tenant), remembered)
+
+
+async def forget_attempts(database: Database, key: str) -> None:
+    """Forget what is counted under one key."""
+    async with write_all(database) as session:
+        await session.delete(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key == key)
 
 
 async def _remember(session: TenantSession, address: Address) -> None:
@@ -359,12 +352,6 @@ async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider
     slugs = {TenantId(key): t.slug for key, t in found.items() if t is not None and t.state is TenantState.ACTIVE}
     providers = map(_identity_provider, rows)
     return tuple((provider, slugs[provider.tenant]) for provider in providers if provider.tenant in slugs)
-
-
-async def rehash(database: Database, user: User, password_hash: str) -> None:
-    """Replace a user's password hash by a stronger one of the same password, unless it was replaced meanwhile."""
-    async with database.write(user.tenant) as session:
-        await accounts.rehash(session, user, password_hash)
 
 
 def _identity_provider(row: RowMapping) -> IdentityProvider:

@@ -7,6 +7,7 @@ the password, the secret and API keys do.
 """
 
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -17,10 +18,11 @@ from maas_gateway.accounts.user import User
 from maas_gateway.auth import store as auth
 from maas_gateway.auth.client_secrets import digest_of, new_client_id, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
-from maas_gateway.errors import Conflict, InvalidRequest, NotFound
+from maas_gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from maas_gateway.identifiers import SubjectId, check_username, new_id
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_binding, authorize_thing
@@ -32,7 +34,8 @@ from maas_gateway.quotas import store as quotas
 class Credentials:
     """The acts on accounts and bindings of the caller's own tenant."""
 
-    def __init__(self, acting: Acting, passwords: Passwords) -> None:
+    def __init__(self, acting: Acting, passwords: Passwords, throttle: SignInThrottle) -> None:
+        self._throttle = throttle
         self._acting = acting
         self._passwords = passwords
 
@@ -98,6 +101,8 @@ class Credentials:
         except Conflict as cause:
             raise Conflict(f"name: user '{name}' exists") from cause
         self._acting.announce(store.TOPIC)
+        with suppress(Unavailable):  # it is done, and its password is told nowhere else
+            await self._throttle.forget(user.tenant, user.subject)  # of whoever guessed before there was anybody
         return user, password
 
     async def enable_user(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:

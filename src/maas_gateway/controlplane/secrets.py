@@ -1,12 +1,13 @@
 """New secrets for accounts that are there: a user's password, a service account's secret.
 
-Rules: whoever changes the own password proves the old one, and waits like one who signs in if that fails often;
-whoever resets another's gets one that is told once; either ends every sign-in of that user, everywhere. Only a
-service account's secret is rotated by others. A password that is replaced while its owner proves it changes nothing
-any more. Whoever is told an account's secret can act as it, so nobody is told
+Rules: whoever changes the own password proves the old one, and waits like one who signs in if that fails often; a
+password that is replaced while its owner proves it changes nothing any more. Whoever resets another's gets one that is
+told once, and what was counted of guesses at it is forgotten. Either ends every sign-in of that user, everywhere. Only
+a service account's secret is rotated by others. Whoever is told an account's secret can act as it, so nobody is told
 that of one which is permitted more.
 """
 
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.sessions import TenantSession
-from maas_gateway.errors import InvalidRequest, NotFound, PermissionDenied
+from maas_gateway.errors import InvalidRequest, NotFound, PermissionDenied, Unavailable
+from maas_gateway.identifiers import SubjectId
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_thing
 from maas_gateway.policy.roles import permitted
@@ -35,7 +37,7 @@ class Secrets:
         acting: what every act needs.
         passwords: hashes and checks.
         refresh: ends sign-ins.
-        throttle: makes whoever proves the old password wrongly wait.
+        throttle: makes whoever proves the old password wrongly wait; begins anew where there is a new one.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Secrets:
             await store.note_told(session, subject, principal.subject)
             await self._acting.record(session, principal, "password.reset", f"user {subject}")
         self._acting.announce(store.TOPIC)
+        with suppress(Unavailable):  # it is done, and its password is told nowhere else
+            await self._throttle.forget(principal.tenant, SubjectId(subject))
         return password
 
     async def rotate_secret(self, principal: Principal, subject: UUID) -> tuple[ServiceAccount, str]:
