@@ -344,14 +344,29 @@ async def identity_providers(session: TenantSession) -> tuple[IdentityProvider, 
     return tuple(map(_identity_provider, await session.rows(IDENTITY_PROVIDERS, order_by=[IDENTITY_PROVIDERS.c.name])))
 
 
-async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str], ...]:
-    """Return every enabled identity provider of an active tenant, each with the tenant's slug."""
+async def slug_and_others(database: Database, tenant: TenantId, issuer: str) -> tuple[str, bool]:
+    """Return a tenant's slug, and whether another tenant has registered an issuer."""
     async with read_all(database) as session:
-        rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.is_enabled)
+        found = await tenants.by_id(session, tenant)
+        rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.issuer == issuer)
+    return "" if found is None else found.slug, any(row["tenant_id"] != tenant for row in rows)
+
+
+async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str, bool], ...]:
+    """Return every enabled identity provider of an active tenant.
+
+    Returns:
+        Each with the tenant's slug, and whether the tenant is the first of those that have registered its issuer.
+    """
+    order = [IDENTITY_PROVIDERS.c.created_at, IDENTITY_PROVIDERS.c.id]
+    async with read_all(database) as session:
+        rows = await session.rows(IDENTITY_PROVIDERS, order_by=order)
         found = {key: await tenants.by_id(session, TenantId(key)) for key in {row["tenant_id"] for row in rows}}
     slugs = {TenantId(key): t.slug for key, t in found.items() if t is not None and t.state is TenantState.ACTIVE}
-    providers = map(_identity_provider, rows)
-    return tuple((provider, slugs[provider.tenant]) for provider in providers if provider.tenant in slugs)
+    first: dict[str, TenantId] = {}
+    providers = [(each, first.setdefault(each.issuer, each.tenant)) for each in map(_identity_provider, rows)]
+    counting = [(each, owner) for each, owner in providers if each.is_enabled and each.tenant in slugs]
+    return tuple((each, slugs[each.tenant], each.tenant == owner) for each, owner in counting)
 
 
 def _identity_provider(row: RowMapping) -> IdentityProvider:

@@ -5,11 +5,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, RedisDsn
 
-from maas_gateway.auth.provider_address import HOST_PATTERN, MAX_HOST
+from maas_gateway.auth.provider_address import LISTED_PATTERN, MAX_LISTED
 
 _MIB: Final = 1 << 20
 
-ProviderHost = Annotated[str, Field(pattern=f"^{HOST_PATTERN}$", max_length=MAX_HOST)]
+ProviderHost = Annotated[str, Field(pattern=f"^{LISTED_PATTERN}$", max_length=MAX_LISTED)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -132,7 +132,8 @@ class OIDC(Group):
     """Tokens of other issuers, which tenants register (OpenID Connect)."""
 
     allowed_hosts: tuple[ProviderHost, ...] = ()
-    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`; none means that no other issuer counts."""
+    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`: with `tenant@` before it, for that tenant's
+    issuers only, else for any tenant's, whoever registers one first; none means that no other issuer counts."""
     deadline_s: float = Field(default=3, ge=0.1, le=30)
     """Seconds after which fetching an issuer's keys is given up."""
     keys_life_s: int = Field(default=600, ge=1, le=3_600)
