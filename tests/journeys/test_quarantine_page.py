@@ -10,7 +10,7 @@ import pytest
 from builders.models import DemoModel, with_idle_layer
 from builders.processes import PROGRAM, environment, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "docs" / "quarantine.md"
 

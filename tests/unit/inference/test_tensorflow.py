@@ -8,7 +8,6 @@ import pytest
 
 from builders.tf_models import FLOAT, Fields, calls, constant, encode, frozen_graph, node, shape
 from maas_gateway.errors import ArtifactRefused, InvalidRequest, ModelNotReady
-from maas_gateway.inference.runtimes.catalogue import LOADERS
 from maas_gateway.inference.runtimes.tensorflow import TensorFlowRuntime
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
@@ -64,10 +63,6 @@ def test_runtime_computes_any_number_of_rows() -> None:
         (y,) = runtime.run((x,))
         np.testing.assert_array_equal(y, x + x)
         assert y.flags.owndata
-
-
-def test_runtime_is_in_the_catalogue() -> None:
-    assert LOADERS["tensorflow"] == TensorFlowRuntime.load
 
 
 def test_orders_map_the_signature_to_the_graphs_numbers() -> None:

@@ -17,7 +17,7 @@ from maas_gateway.scanning.saved_model import SavedModelScanner
 from maas_gateway.scanning.tf_operators import DORMANT, FROZEN_AWAY, OPERATORS, SAVER
 from unit.scanning.keras_files import InMemory
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.slow
 
 LISTED = OPERATORS | FROZEN_AWAY | DORMANT | SAVER
 NAMES = ("module", "loop", "table", "text")
