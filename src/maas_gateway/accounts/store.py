@@ -20,15 +20,8 @@ TOPIC: Final = "accounts"
 
 
 def _user(row: RowMapping) -> User:
-    return User(
-        SubjectId(row["id"]),
-        TenantId(row["tenant_id"]),
-        row["name"],
-        row["password_hash"],
-        row["is_enabled"],
-        row["created_at"],
-        row["generation"],
-    )
+    plain = (row[column] for column in ("name", "password_hash", "is_enabled", "created_at", "generation"))
+    return User(SubjectId(row["id"]), TenantId(row["tenant_id"]), *plain)
 
 
 def _service_account(row: RowMapping) -> ServiceAccount:

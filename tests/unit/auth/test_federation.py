@@ -264,9 +264,9 @@ async def test_a_name_on_record_is_plain_short_and_nobody_elses(place: Place, su
 
 
 async def test_a_token_for_two_registered_audiences_is_nobodys(place: Place) -> None:
-    owner = await place.world.principal(await place.world.tenant("globex"))
+    owner = await place.world.principal(place.world.owners["acme"])
     providers, issuer = place.world.gateway.identity_providers, place.provider.issuer
-    theirs = await providers.add(owner, "sso", issuer=issuer, audience="globex", claim="groups", rules=RULES)
+    theirs = await providers.add(owner, "other", issuer=issuer, audience="globex", claim="groups", rules=RULES)
     assert (await place.bearer(place.provider.token(aud="globex"))).tenant == owner.tenant
     assert (await place.bearer(place.provider.token(aud=["globex", "x"]))).tenant == owner.tenant
     with pytest.raises(TokenInvalid):
