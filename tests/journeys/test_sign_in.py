@@ -415,10 +415,17 @@ async def test_neither_passwords_nor_made_up_names_nor_addresses_are_logged(tmp_
     assert not any(said in text for said in (world.operator.secret, owner.secret, "hunter2", "made-up", HERE))
 
 
-@pytest.mark.thorough
-async def test_sign_in_takes_the_same_time_whoever_it_is_not(tmp_path: Path) -> None:
-    """Medians of 40 each, taken in turn so that whatever else this machine does is everybody's; a lookup alone
-    would be a fifteenth."""
+@pytest.mark.parametrize(
+    "n_tries", [pytest.param(40, marks=pytest.mark.thorough), pytest.param(200, marks=pytest.mark.slow)]
+)
+async def test_sign_in_takes_the_same_time_whoever_it_is_not(tmp_path: Path, n_tries: int) -> None:
+    """Of so many tries each, taken in turn so that whatever else this machine does is everybody's.
+
+    The medians of the processor's time, which is this process's own, are within a tenth of each other; that of a name
+    that nobody can have, which the database is not asked for, within a fifth. The time that goes by is several times
+    that on a machine with other work and varies by more: its lowest tenths are within a half. A lookup alone would be a
+    fifteenth of either.
+    """
     async with running_gateway(tmp_path, passwords=REAL) as world:
         await world.tenants("acme", "globex")
         known, disabled = await world.user("acme", "grace"), await world.user("acme", "heidi")
@@ -426,16 +433,22 @@ async def test_sign_in_takes_the_same_time_whoever_it_is_not(tmp_path: Path) -> 
         clock = stopped(world)
         await world.http.patch(f"{A}/users/{disabled.subject}", json={"enabled": False}, headers=owner)
         await world.http.post(f"{A}/tenants/globex:suspend", headers=operator)
-        names = (known.name, disabled.name, "owner@globex", "nobody@acme", "nobody@none", "no body@acme")
-        taken_s: dict[str, list[float]] = {name: [] for name in names}
-        for n in range(41):
+        can_be = (known.name, disabled.name, "owner@globex", "nobody@acme", "nobody@none")
+        names = (*can_be, "no body@acme")
+        taken_s: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        for n in range(n_tries + 1):
             for m, name in enumerate(names):
                 async with world.at(f"10.{m}.0.{n}") as http:
                     clock.ahead_s += 61
-                    began = time.perf_counter()
+                    began_s = time.process_time(), time.perf_counter()
                     answer = await sign_in(http, known, "wrong", name)
-                    taken_s[name].append(time.perf_counter() - began)
+                    taken_s[name].append((time.process_time() - began_s[0], time.perf_counter() - began_s[1]))
                     assert answer.status_code == 400
-        medians = {name: sorted(taken[1:])[20] for name, taken in taken_s.items()}
-        for name, median_s in medians.items():
-            assert 0.67 < median_s / medians[known.name] < 1.5, (name, medians)
+        for which, part in (("processor", 0.5), ("clock", 0.1)):
+            found = {
+                name: sorted(each[which == "clock"] for each in taken[1:])[int(n_tries * part)]
+                for name, taken in taken_s.items()
+            }
+            for name, took_s in found.items():
+                bound = 1.5 if which == "clock" else 1.1 if name in can_be else 1.2
+                assert 1 / bound < took_s / found[known.name] < bound, (name, which, found)

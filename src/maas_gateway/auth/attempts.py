@@ -22,9 +22,9 @@ bytes at least; of random ones that finds none, but one that stands on a list of
 
 Does not protect against: so many sites that the user's part of an attempt a minute is small. From where nobody knows
 it, a user waits 20 minutes on average while 20 others try, and 17 hours while 1,000 do; it gets in where it has signed
-in before, and the count begins anew when an owner resets its password. Nor against a neighbour behind the very address that a user signs in from: the two
-cannot be told apart. Keys are digests, so that made-up names and addresses do not lie about in clear; whoever reads
-the database can still try all IPv4 addresses.
+in before, and the count begins anew when an owner resets its password. Nor against a neighbour behind the very address
+that a user signs in from: the two cannot be told apart. Keys are digests, so that made-up names and addresses do not
+lie about in clear; whoever reads the database can still try all IPv4 addresses.
 
 Source: OWASP Authentication Cheat Sheet, "Account Lockout" and "Login Throttling"; NIST SP 800-63B section 5.2.2; RFC
 6177 section 2 (what of IPv6 a site is given).

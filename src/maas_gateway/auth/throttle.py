@@ -16,6 +16,7 @@ Rules:
 import asyncio
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -82,7 +83,7 @@ class SignInThrottle:
     Args:
         database: the main database.
         clock: what time it is.
-        max_at_once: attempts that may be looked at at once in this process.
+        max_at_once: attempts that may be looked at at once in this process, and that may wait for each other's end.
         pause: how a refusal is held.
         draw: from a text to a ticket, a number from 0 to 1 that nobody outside can tell beforehand.
     """
@@ -103,7 +104,7 @@ class SignInThrottle:
         self._clock = clock
         self._max_at_once = max_at_once
         self._max_strangers = max_at_once - max_at_once // KEPT
-        self._n_in = 0
+        self._n_in: Counter[str] = Counter()
         self._n_at_once = 0
         self._n_strangers = 0
         self._transactions = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)
@@ -163,9 +164,9 @@ class SignInThrottle:
     @asynccontextmanager
     async def _turn(self, keys: Keys) -> AsyncIterator[Attempt]:
         self._refuse_early(keys)
-        if self._n_in >= MAX_IN:
+        if self._n_in.total() >= MAX_IN or self._n_in[keys.pair] >= self._max_at_once:
             raise _overloaded()
-        self._n_in += 1
+        self._n_in[keys.pair] += 1
         try:
             async with self._turns.setdefault(keys.pair, asyncio.Lock()), self._admitted(keys) as attempt:
                 try:
@@ -177,7 +178,9 @@ class SignInThrottle:
                 if attempt.instead is not None and not attempt.has_succeeded:
                     raise attempt.instead
         finally:
-            self._n_in -= 1
+            self._n_in[keys.pair] -= 1
+            if not self._n_in[keys.pair]:
+                del self._n_in[keys.pair]
 
     @asynccontextmanager
     async def _admitted(self, keys: Keys) -> AsyncIterator[Attempt]:

@@ -260,6 +260,19 @@ async def test_places_are_kept_for_accounts_where_they_are_known(place: Place) -
     await throttle.failed("user one-more", ELSEWHERE)
 
 
+async def test_one_account_at_one_address_does_not_fill_the_queue_for_others(place: Place) -> None:
+    throttle = place.process(max_at_once=4)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(throttle.attempt(ADA, HERE))
+        waiting = [asyncio.create_task(throttle.failed(ADA, HERE)) for _ in range(6)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(one.exception(), Overloaded) for one in done)
+        await throttle.failed("user b@acme", ELSEWHERE)
+        await throttle.succeeded(first, TENANT, SUBJECT)
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["NoneType"] * 3 + ["Overloaded"] * 3
+
+
 async def test_site_that_tries_from_ever_new_networks_waits(place: Place) -> None:
     for n in range(SITE.n_free):
         await place.fail(f"user u{n}@acme", f"2001:db8:0:{n:x}::1")
