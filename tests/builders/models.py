@@ -22,6 +22,7 @@ from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Place
 from maas_gateway.registry.manifest import KIND, resealed
 from maas_gateway.registry.model import ArtifactRole, ModelVersion, Stage
+from maas_gateway.registry.tables import ARTIFACTS
 from maas_gateway.training.seed import TrainedSeed, train_seed
 
 SERVED_WITHIN_S = 30.0
@@ -109,6 +110,22 @@ async def refused_by_todays_rules(world: World, slug: str, ref: ModelRef) -> Mod
     async with own._acting.database.write(version.tenant) as session:
         assert await store.swap_artifacts(session, version, new)
     return new
+
+
+async def with_kept_upload(world: World, slug: str, ref: ModelRef, demo: DemoModel) -> ModelVersion:
+    """Have a version keep its upload, sealed, as versions did before uploads were rebuilt."""
+    own = world.gateway.upload
+    version = await world.gateway.browse.version(await world.principal(world.owners[slug]), ref)
+    place = Place(version.tenant, version.model_id, version.version)
+    kept = await own._artifacts.seal(place, ArtifactRole.SOURCE, [demo.seed.archive])
+    artifacts = (*version.artifacts, kept)
+    signed = await own._statements.sign(KIND, resealed(await own._artifacts.manifest(version), artifacts))
+    async with own._acting.database.write(version.tenant) as session:
+        row = {name: getattr(kept, name) for name in ("plain_bytes", "sealed_bytes", "digest")}
+        ids = {"id": kept.artifact_id, "model_id": version.model_id, "version": version.version}
+        await session.insert(ARTIFACTS, **ids, role=kept.role.value, **row)
+        assert await store.sign_again(session, version.model_id, version.version, before=version.manifest, after=signed)
+    return replace(version, artifacts=artifacts, manifest=signed)
 
 
 def with_idle_layer(archive: bytes) -> bytes:
