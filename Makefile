@@ -17,7 +17,7 @@ AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 GRPC := src/maas_gateway/protocols/open_inference/grpc
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check format lint types contracts unit test test-slow bench protos lock clean
+.PHONY: help serve check format lint types contracts unit test test-slow exploits bench protos lock clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromi
 
 test-slow: $(VENV)/.development ## What takes longer.
 	@$(BIN)/python -m pytest -q -m slow
+
+exploits: $(VENV)/.development ## Which hostile files are live in old releases of Keras, and who notices them: about 20 minutes.
+	@$(BIN)/python tests/exploits/run.py
 
 bench: $(VENV)/.development ## Speed, as ratios of one run.
 	@$(BIN)/python benchmarks/run.py

@@ -111,7 +111,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == SQLITE:
         yield SQLITE
     else:
-        yield from _prepared_database(request.getfixturevalue("postgres"), request.getfixturevalue("schema"))
+        yield from _fresh_database(request.getfixturevalue("postgres"), request.getfixturevalue("schema"))
 
 
 @on_both_engines
@@ -141,15 +141,12 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     structlog.configure(**before)
 
 
-def _prepared_database(server: PostgresServer, schema: str) -> Iterator[str]:
+def _fresh_database(server: PostgresServer, like: str | None = None) -> Iterator[str]:
+    """Yield the URL of an empty database, or of a copy of that one."""
     name = f"maas_{secrets.token_hex(6)}"
-    server.copy(**{name: schema, f"{name}_keys": f"{schema}_keys"})
-    yield server.url(name)
-    server.drop(name, f"{name}_keys")
-
-
-def _fresh_database(server: PostgresServer) -> Iterator[str]:
-    name = f"maas_{secrets.token_hex(6)}"
-    server.create(name, f"{name}_keys")
+    if like is None:
+        server.create(name, f"{name}_keys")
+    else:
+        server.copy(**{name: like, f"{name}_keys": f"{like}_keys"})
     yield server.url(name)
     server.drop(name, f"{name}_keys")

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from maas_gateway import __version__
 from maas_gateway.admin import (
     accounts,
+    admission,
     api_keys,
     audit,
     identity_providers,
@@ -78,6 +79,7 @@ class GatewayApp(FastAPI):
         self.include_router(audit.router)
         self.include_router(api_keys.router)
         self.include_router(identity_providers.router)
+        self.include_router(admission.router)
         self.include_router(publishing.router)
         self.include_router(quotas.router)
         self.include_router(shares.router)

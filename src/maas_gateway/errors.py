@@ -5,7 +5,7 @@
       Unauthenticated     TokenInvalid, TokenExpired, TokenReused, CredentialRevoked
       PermissionDenied
       NotFound            ModelNotFound (LabelNotFound), TenantNotFound, KeyNotFound
-      Conflict            VersionExists, IllegalTransition
+      Conflict            VersionExists, IllegalTransition, StorageFull
       PayloadTooLarge
       MethodNotAllowed
       Refused             InputRefused, OutputRefused, ArtifactRefused
@@ -13,7 +13,7 @@
       IntegrityFailure    CiphertextRejected, SignatureRejected, AuditChainBroken
       Unavailable         ModelNotReady, Overloaded, KeyHolderUnavailable
       Unsupported         UnsupportedDatatype, UnsupportedEncoding
-      DeadlineExceeded
+      DeadlineExceeded    NeverBegun
       Misconfigured
 
 Rules: a class has a fixed `slug` and `title`; an instance has a `detail` that is written for the
@@ -175,6 +175,13 @@ class IllegalTransition(Conflict):
     title = "Illegal transition"
 
 
+class StorageFull(Conflict):
+    """The tenant has stored as much as it may; something must go before more is taken."""
+
+    slug = "storage-full"
+    title = "Storage full"
+
+
 class PayloadTooLarge(GatewayError):
     """The body is larger than this deployment accepts."""
 
@@ -323,6 +330,13 @@ class DeadlineExceeded(GatewayError):
 
     slug = "deadline-exceeded"
     title = "Deadline exceeded"
+
+
+class NeverBegun(DeadlineExceeded):
+    """Time ran out before anything was computed."""
+
+    slug = "never-begun"
+    title = "Deadline exceeded in line"
 
 
 class Misconfigured(GatewayError):

@@ -4,9 +4,9 @@ Rules: background work lives in one task group (`background`) that ends with the
 requests finish first.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from maas_gateway.audit.log import AuditLog
@@ -26,7 +26,9 @@ from maas_gateway.auth.tokens import TokenRules, Tokens
 from maas_gateway.background import Tasks, background, every
 from maas_gateway.clock import SystemClock
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.admission import Admission
 from maas_gateway.controlplane.api_keys import ManageAPIKeys
+from maas_gateway.controlplane.bounds import UploadBounds
 from maas_gateway.controlplane.browse import Browse
 from maas_gateway.controlplane.credentials import Credentials
 from maas_gateway.controlplane.erase import Erase, Stores
@@ -52,14 +54,13 @@ from maas_gateway.dataplane.lease import Lease
 from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.reconcile import Reconciler
-from maas_gateway.dataplane.servables import BatchLimits, Servables
+from maas_gateway.dataplane.servables import Servables
 from maas_gateway.dataplane.shares import Shares
 from maas_gateway.dataplane.terms import TermsBook
 from maas_gateway.dataplane.turnstile import Turnstile
-from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras, limits_for
+from maas_gateway.engines import open_servables
+from maas_gateway.inference.conversion.convert import Conversions
 from maas_gateway.inference.fairness import FairTime
-from maas_gateway.inference.threads import ThreadExecutor
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
@@ -75,6 +76,7 @@ from maas_gateway.quotas.redis import RedisBuckets
 from maas_gateway.quotas.usage import Usage
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.directory import DirectoryBlobs
+from maas_gateway.scanning.catalogue import SEALED
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry.metrics import Metrics
 from maas_gateway.tenants import store as tenants
@@ -99,6 +101,7 @@ class Gateway:
     reconciler: Reconciler
     upload: Upload
     promote: Promote
+    admission: Admission
     api_keys: ManageAPIKeys
     identity_providers: ManageIdentityProviders
     secrets: Secrets
@@ -139,8 +142,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
         operate = Operate(acting, tasks.spawn)
         rotate, schedule = _rotation(ground, operate)
         provision = Provision(acting, ground.keyring, identity.passwords)
-        tasks.loop("standing", every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity)))
-        _keep_up(ground, operate, schedule)
+        _keep_up(ground, identity, operate, schedule)
         yield Gateway(
             authenticator=identity.authenticator,
             sign_in=identity.sign_in,
@@ -150,7 +152,8 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             describe=Describe(models, serving.servables),
             reconciler=serving.reconciler,
             upload=_upload(ground),
-            promote=Promote(acting),
+            promote=Promote(acting, ground.artifacts),
+            admission=Admission.of(acting, _stores(ground), operate, SEALED),
             api_keys=ManageAPIKeys(acting),
             identity_providers=ManageIdentityProviders(acting, identity.provider_hosts, settings.base_url),
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
@@ -162,7 +165,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             reseal=Reseal(acting, ground.artifacts, DataKeys(ground.keyring), operate),
             onboard=Onboard(acting, provision),
             provision=provision,
-            credentials=Credentials(acting, identity.passwords),
+            credentials=Credentials(acting, identity.passwords, identity.throttle),
             quotas=ManageQuotas(acting),
             shares=ManageShares(acting),
             browse=Browse(acting.database),
@@ -244,11 +247,10 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
     cost = settings.passwords
     passwords = Passwords(memory_kib=cost.memory_kib, passes=cost.passes, n_parallel=cost.n_parallel)
     stack.callback(passwords.close)
-    access_life_s = rules.life_s + rules.skew_s
-    life_s = settings.tokens.refresh_life_s
-    announce = ground.acting.announce
+    life_s, access_life_s = settings.tokens.refresh_life_s, rules.life_s + rules.skew_s
+    acting = ground.acting
     refresh = RefreshTokens(
-        ground.acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=announce
+        acting.database, clock, life_s=life_s, access_life_s=access_life_s, announce=acting.announce
     )
     throttle = SignInThrottle(ground.acting.database, clock, max_at_once=passwords.max_at_once)
     sign_in = SignIn(ground.acting.database, passwords, tokens, standings, refresh=refresh, throttle=throttle)
@@ -256,15 +258,9 @@ def _identity(ground: _Ground, stack: AsyncExitStack) -> _Identity:
 
 
 def _federation(ground: _Ground, hosts: AllowedHosts, stack: AsyncExitStack) -> Federation:
-    settings, clock = ground.settings, ground.acting.clock
-    keys_of = ProviderKeys(
-        hosts,
-        clock=clock,
-        spawn=ground.tasks.spawn,
-        deadline_s=settings.oidc.deadline_s,
-        life_s=settings.oidc.keys_life_s,
-        pause_s=settings.oidc.refetch_s,
-    )
+    settings, clock, oidc = ground.settings, ground.acting.clock, ground.settings.oidc
+    times = {"deadline_s": oidc.deadline_s, "life_s": oidc.keys_life_s, "pause_s": oidc.refetch_s}
+    keys_of = ProviderKeys(hosts, clock=clock, spawn=ground.tasks.spawn, **times)
     stack.push_async_callback(keys_of.close)
     rules = FederatedRules(settings.base_url, settings.tokens.skew_s)
     return Federation(ground.acting.database, keys_of, rules, hosts=hosts, clock=clock)
@@ -314,8 +310,10 @@ def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
     )
 
 
-def _keep_up(ground: _Ground, operate: Operate, schedule: Schedule) -> None:
-    """Write refusals down, take up what was left undone, rotate what is due, clear up."""
+def _keep_up(ground: _Ground, identity: _Identity, operate: Operate, schedule: Schedule) -> None:
+    """Ask who may act still, write refusals down, take up what was left undone, rotate what is due, clear up."""
+    is_due = every(_LOOK_AT_STANDING_EVERY_S, partial(_distrust_old_standing, ground, identity))
+    ground.tasks.loop("standing", is_due)
     ground.tasks.loop("refusals", ground.acting.audit.run)
     ground.tasks.loop("resume", every(LEASE.total_seconds() / 2, operate.resume))
     ground.tasks.loop("schedule", every(_LOOK_AT_KEYS_EVERY_S, schedule.look))
@@ -333,24 +331,6 @@ async def _distrust_old_standing(ground: _Ground, identity: _Identity) -> None:
         identity.authenticator.forget_standings()
 
 
-def _servables(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> Servables:
-    inference = ground.settings.inference
-    executor = ThreadExecutor(inference.n_threads, fair_time=fair_time)
-    stack.callback(executor.close)
-    servables = Servables(
-        ground.artifacts,
-        executor,
-        limits=BatchLimits(inference.max_batch_rows, inference.max_queue),
-        fair_time=fair_time,
-        audit=ground.acting.audit,
-        metrics=ground.metrics,
-        clock=ground.acting.clock,
-        spawn=ground.tasks.spawn,
-    )
-    stack.push_async_callback(servables.close)
-    return servables
-
-
 def _predict(settings: Settings, models: Models, servables: Servables, accounting: _Accounting) -> Predict:
     turnstile = Turnstile(accounting.terms.weight_of, max_waiting=settings.inference.max_queue)
     return Predict(models, servables, accounting.terms, accounting.limiter, turnstile=turnstile)
@@ -366,7 +346,16 @@ class _Serving:
 
 def _serving(ground: _Ground, fair_time: FairTime, stack: AsyncExitStack) -> _Serving:
     acting, tasks = ground.acting, ground.tasks
-    servables = _servables(ground, fair_time, stack)
+    servables = open_servables(
+        ground.settings.inference,
+        ground.settings.processes,
+        ground.artifacts,
+        fair_time=fair_time,
+        acting=acting,
+        metrics=ground.metrics,
+        spawn=tasks.spawn,
+        stack=stack,
+    )
     reconciler = Reconciler(acting.database, ground.changes, servables, clock=acting.clock, spawn=tasks.spawn)
     tasks.loop("changes", ground.changes.run)
     tasks.loop("reconcile", reconciler.run)
@@ -382,17 +371,10 @@ def _upload(ground: _Ground) -> Upload:
         ground.acting,
         ground.artifacts,
         ground.statements,
-        _converter(settings),
+        Conversions(
+            max_memory_bytes=settings.uploads.conversion_memory_bytes, deadline_s=settings.uploads.conversion_deadline_s
+        ),
         spool_folder=settings.data_dir / "spool",
         max_bytes=settings.uploads.max_bytes,
+        bounds=UploadBounds(settings.uploads.max_tenant_bytes, settings.uploads.max_tenant_versions),
     )
-
-
-def _converter(settings: Settings) -> Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]:
-    async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-        deadline_s = settings.uploads.conversion_deadline_s
-        needed = limits_for(size_bytes)
-        limits = replace(needed, memory_bytes=min(needed.memory_bytes, settings.uploads.conversion_memory_bytes))
-        return await convert_keras(archive, size_bytes=size_bytes, limits=limits, deadline_s=deadline_s)
-
-    return convert

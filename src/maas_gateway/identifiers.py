@@ -24,7 +24,9 @@ PLATFORM_SLUG: Final = "platform"
 RESERVED_SLUGS: Final = frozenset({PLATFORM_SLUG, "admin", "null"})
 MAX_VERSION: Final = 2**53 - 1
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,38}", re.ASCII)
+SLUG_PATTERN: Final = r"[a-z0-9][a-z0-9-]{1,38}"
+
+_SLUG = re.compile(SLUG_PATTERN, re.ASCII)
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)

@@ -96,7 +96,8 @@ async def _sign_first(settings: Settings, main: Database, keyring: Keyring) -> N
         except GatewayError:
             continue  # it does not open; whoever loads it will say so
         known = replace(version, artifacts=tuple(found))
-        if known.artifact(ArtifactRole.SOURCE).digest == version.digest:
+        # Versions of that time hold what was uploaded; those of later times have a manifest from their beginning.
+        if any(a.role is ArtifactRole.SOURCE and a.digest == version.digest for a in found):
             said = manifest_of(known, scanners={})
             async with main.write(version.tenant) as session:
                 await registry.sign_first(session, replace(known, manifest=await statements.sign(MANIFEST, said)))

@@ -151,9 +151,8 @@ class _Publishing:
         self._stores = world.gateway.erase._stores
 
     async def publish(self, slug: str, name: str, *, version: int = 1, tail_bytes: int = 16) -> Stored:
-        plan = self.demo.conversion.plan + os.urandom(tail_bytes)
-        self.plans.append(plan)
-        model = DemoModel(self.demo.seed, dataclasses.replace(self.demo.conversion, plan=plan))
+        model = DemoModel(self.demo.seed, self.demo.made.with_tail(os.urandom(tail_bytes)))
+        self.plans.append(model.plan)
         async with self._turn:
             staged = await uploaded_model(self.world, slug, name, model, version=version)
             await self.world.gateway.promote.promote(await self._owner(slug), ModelRef(name, version))
@@ -171,7 +170,7 @@ class _Publishing:
         target.certificate = await self._stores.statements.sign(CERTIFICATE, read(own.version.manifest.split(".")[1]))
         if case.has_former:
             place = Place(own.version.tenant, own.version.model_id, own.version.version)
-            plan = self.demo.conversion.plan + bytes(tail_bytes)
+            plan = self.demo.plan + bytes(tail_bytes)
             target.former = await self._stores.artifacts.seal(place, ArtifactRole.LITERT, [plan])
         if case.retired_until is not None:
             target.retired = await self._retire(own, case.retired_until)
@@ -252,8 +251,8 @@ async def _see(folder: Path, demo: DemoModel) -> Seen:
             for line in lines
             if (line.get("model"), line.get("version")) == (target.asked.name, target.asked.version)
         ]
-    tails = [plan[len(demo.conversion.plan) :][:SEGMENT_BYTES] for plan in publishing.plans]
-    plain = [*pieces_of(demo.conversion.plan), *(tail[-PIECE_BYTES:] for tail in tails if len(tail) > PIECE_BYTES)]
+    tails = [plan[len(demo.plan) :][:SEGMENT_BYTES] for plan in publishing.plans]
+    plain = [*pieces_of(demo.plan), *(tail[-PIECE_BYTES:] for tail in tails if len(tail) > PIECE_BYTES)]
     return Seen(outcomes, untouched, log.getvalue(), [piece.hex() for piece in plain], str(settings.data_dir))
 
 
@@ -295,7 +294,7 @@ async def _events(world: World, headers: dict[str, str]) -> list[dict[str, Any]]
 
 
 def demo_input(demo: DemoModel) -> str:
-    inputs: Any = demo.conversion.signature["inputs"]
+    inputs: Any = demo.made.conversion.signature["inputs"]
     return str(inputs[0]["name"])
 
 

@@ -2,8 +2,9 @@
 
 The numbers are those of the list in `security.md` 3.3. Those about a credential are here, expanded into their
 variants: `CASES` are wrong from the beginning, `GOOD_ONCE` were good and are not any more. Those that belong to one
-route are tested where that route is: `ELSEWHERE` says in which function. Number 63 and what follows (DPoP) is not
-built, nor is what 18 says of another tenant's issuer (federated sign-in).
+route are tested where that route is: `ELSEWHERE` says in which function. Tokens of identity providers that should not
+count are sent to a route of each kind only, because one module decides on a token for all of them. Number 63 and what
+follows (DPoP) is not built.
 
 Each answer: status 401 and the challenge of RFC 6750, in the door's own words, before the body is read; no outgoing
 connection; one more refusal on record for each, without the credential.
@@ -13,6 +14,7 @@ import asyncio
 import base64
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -25,6 +27,8 @@ import orjson
 import pytest
 from prometheus_client import generate_latest
 
+from builders.federated_tokens import BAD as BAD_FEDERATED
+from builders.federated_tokens import MALLORY
 from builders.gateways import Account, World, running_gateway
 from builders.listening import listening
 from builders.requests import RawClient, scope
@@ -40,6 +44,7 @@ from maas_gateway.database.unscoped import write_all
 from maas_gateway.identifiers import PLATFORM
 from maas_gateway.keyring.key import KeyState, Purpose
 from maas_gateway.permissions import Permission
+from simulators.identity_provider import AUDIENCE, identity_provider, signing_key
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +54,7 @@ CHALLENGE = b'Bearer realm="maas-gateway"'
 EVERYTHING = " ".join(permission.value for permission in Permission)
 AT_ONCE = 400
 NOTICED_WITHIN_S = 3.0
+A_ROUTE_OF_EACH_KIND = {"GET /admin/v1/users", "GET /v1/models", "GET /v2"}
 
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     44: ("journeys/test_refresh.py::test_a_token_that_is_spent_twice_ends_its_sign_in_in_every_process_and_no_other",),
@@ -385,6 +391,7 @@ CASES: dict[int, tuple[str, Make]] = {
     33: ("an odd scope", tokens(33)),
     34: ("a role that is not bound", with_more_than_the_bindings),
     35: ("another tenant", of_another_tenant),
+    43: ("an odd generation", tokens(43)),
 }
 
 
@@ -439,6 +446,50 @@ async def test_08_header_that_no_server_should_pass_on(attack: Attack) -> None:
             writer.close()
             assert re.match(rb"HTTP/1\.1 (400|401|431) ", answer), (name, answer[:100])
             assert b"Traceback" not in answer
+
+
+async def test_18_a_route_of_each_kind_refuses_what_an_identity_provider_did_not_say(
+    tmp_path: Path, attacker: socket.socket
+) -> None:
+    """Also what names a key of another tenant's issuer, and what our own issuer's key or name is put to."""
+    async with identity_provider() as provider, identity_provider() as others:
+        others.use(signing_key("others"))
+        oidc = {"allowed_hosts": [f"acme@{provider.host}", f"globex@{others.host}"]}
+        async with running_gateway(tmp_path, oidc=oidc) as world:
+            await world.tenants("acme", "globex")
+            for slug, issuer in (("acme", provider.issuer), ("globex", others.issuer)):
+                body = {**NEW_IDENTITY_PROVIDER, "issuer": issuer, "audience": AUDIENCE}
+                made = await world.http.post(
+                    f"{A}/identity-providers", json=body, headers=await world.headers(world.owners[slug])
+                )
+                assert made.status_code == 201, made.text
+            forged = await forge(world, world.owners["acme"])
+            ours, now = forged.header(), int(time.time())
+            keys = f"http://127.0.0.1:{attacker.getsockname()[1]}/keys"
+            variants = {
+                **{name: bad(provider) for name, bad in BAD_FEDERATED.items()},
+                "expired": provider.token(exp=now - 60, iat=now - 600),
+                "the key of another tenant's issuer": others.token(iss=provider.issuer),
+                "that and its kid": provider.signed(provider.header(kid="others"), sign=others.key.sign),
+                "our key, for its issuer": forged.with_claims(iss=provider.issuer),
+                "our key and header, its claims": forged.token(claims=provider.claims()),
+                "its key, for our issuer": provider.signed(ours, forged.claims()),
+                "its key, under our kid": provider.signed(provider.header(kid=ours["kid"])),
+                **{
+                    f"a {name} with the attacker's key": provider.signed(
+                        provider.header(alg="ES256", **{name: keys}), sign=MALLORY.sign
+                    )
+                    for name in ("jku", "x5u")
+                },
+            }
+            routes = [where for where in protected_operations(world.app) if str(where) in A_ROUTE_OF_EACH_KIND]
+            assert len(routes) == len(A_ROUTE_OF_EACH_KIND)
+            attack = Attack(world, forged, routes, "")
+            await counts_everywhere(attack, sent(provider.token()))
+            await every_route_refuses(
+                attack, {name: sent(token) for name, token in variants.items() if not token.endswith("\n")}
+            )
+            await counts_everywhere(attack, sent(provider.token(sub="eve")))
 
 
 # --- good once -----------------------------------------------------------------------------------

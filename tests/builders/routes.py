@@ -16,11 +16,12 @@ from uuid import UUID
 import httpx
 
 from builders.gateways import World
-from builders.models import DemoModel, convert_as_before, published_model, uploaded_model
+from builders.models import DemoModel, convert_as_before, published_model, quarantined_model, uploaded_model
 from builders.publishers import Pen
 from maas_gateway.app import GatewayApp
 from maas_gateway.auth.identity_provider import ClaimRule
-from maas_gateway.identifiers import ModelRef
+from maas_gateway.identifiers import PLATFORM, ModelRef
+from maas_gateway.operations import store as operations
 from maas_gateway.permissions import Permission
 from maas_gateway.principal import Principal
 from maas_gateway.quotas.quota import Quota
@@ -163,6 +164,11 @@ EXAMPLES: dict[str, Example] = {
     f"PUT {A}/models/{{name}}/labels/{{label}}": Example(200, {"version": 1}),
     f"DELETE {A}/models/{{name}}/labels/{{label}}": Example(204),
     f"POST {A}/models/{{name}}:erase": Example(),
+    f"POST {A}/models/{{name}}/versions/{{version}}:release": Example(200, {"reason": "looked at it"}),
+    f"DELETE {A}/models/{{name}}/versions/{{version}}": Example(204),
+    f"DELETE {A}/models/{{name}}": Example(204),
+    f"POST {A}/models:rescan": Example(),
+    f"POST {A}/tenants:rescan": Example(is_operators=True),
     f"GET {A}/keyrings": Example(),
     f"GET {A}/keyrings/{{purpose}}": Example(),
     f"POST {A}/keyrings/{{purpose}}:rotate": Example(),
@@ -189,7 +195,7 @@ EXAMPLES: dict[str, Example] = {
     f"GET {A}/usage": Example(),
     f"GET {A}/usage/shares": Example(),
     f"GET {A}/shares": Example(),
-    f"POST {A}/shares": Example(201, {"model": "served", "consumer": "{consumer}"}),
+    f"POST {A}/shares": Example(201, {"model": "served", "consumer": "{consumer}"}, "model:read model:predict"),
     f"GET {A}/shares/{{share_id}}": Example(),
     f"PATCH {A}/shares/{{share_id}}": Example(200, {"enabled": True}),
     f"DELETE {A}/shares/{{share_id}}": Example(204),
@@ -206,6 +212,8 @@ EXAMPLES: dict[str, Example] = {
         for which in ("", "/versions/{version}", "/labels/{label}")
         for method, start, rest, body in (
             ("POST", "/v1/models/{model}", ":predict", "rows"),
+            ("POST", "/v1/models/{model}", ":classify", "examples"),
+            ("POST", "/v1/models/{model}", ":regress", "examples"),
             ("GET", "/v1/models/{model}", "", None),
             ("GET", "/v1/models/{model}", "/metadata", None),
             ("POST", "/v2/models/{model}", "/infer", "tensors"),
@@ -265,6 +273,7 @@ class Things:
                 "rules": [{"value": "team", "role": "invoker"}],
             },
             "rows": lambda: {"instances": [row]},
+            "examples": lambda: {"examples": [{"measurements": row}]},
             "tensors": lambda: {"inputs": [tensor]},
         }
         convert_as_before(world, demo)
@@ -282,7 +291,7 @@ class Things:
             "label": "stable",
         }
         for part, make in _MAKERS.items():
-            if part in str(operation):
+            if part in f"{operation} ":
                 names |= await make(self, f"made-{number}")
         return names
 
@@ -351,6 +360,23 @@ class Things:
         await uploaded_model(self.world, US, name, self.demo)
         return {"name": name}
 
+    async def quarantined(self, name: str) -> dict[str, str]:
+        await quarantined_model(self.world, US, name, self.demo)
+        return {"name": name}
+
+    async def empty_model(self, name: str) -> dict[str, str]:
+        await uploaded_model(self.world, US, name, self.demo)
+        await self.world.gateway.admission.delete.version(self.owner, ModelRef(name, 1))
+        return {"name": name}
+
+    async def no_rescan(self, _: str) -> dict[str, str]:
+        for tenant in (self.owner.tenant, PLATFORM):
+            while True:
+                async with self.world.gateway.upload._acting.database.read(tenant) as session:
+                    if await operations.running(session, "models") is None:
+                        break
+        return {}
+
     async def new_name(self, name: str) -> dict[str, str]:
         return {"name": name}
 
@@ -409,9 +435,13 @@ _MAKERS: Mapping[str, Callable[[Things, str], Awaitable[dict[str, str]]]] = {
     f"{A}/models/{{name}}/versions/{{version}}:retire": Things.serving,
     f"DELETE {A}/models/{{name}}/labels": Things.label,
     f"{A}/models/{{name}}:erase": Things.model,
+    f"{A}/models/{{name}}/versions/{{version}}:release": Things.quarantined,
+    f"DELETE {A}/models/{{name}}/versions": Things.model,
+    f"DELETE {A}/models/{{name}} ": Things.empty_model,
+    ":rescan": Things.no_rescan,
     "/keyrings/{purpose}/versions/{version}:retire": Things.old_key,
     "/keyrings/{purpose}/versions/{version}:destroy": Things.retired_key,
     "/operations/": Things.operation,
     f"{A}/tenants/{{slug}}": Things.tenant,
 }
-"""What makes the names of an operation, by a part of its text."""
+"""What makes the names of an operation, by a part of its text, behind which a blank stands."""

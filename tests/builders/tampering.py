@@ -285,22 +285,22 @@ def blob_and_key_of(donor: Callable[[Attack], Stored]) -> Tamper:
     return tamper
 
 
-def swap_keys_with_the_source(a: Attack) -> None:
-    source = Stored(dataclasses.replace(a.own.version, artifacts=(_as_plan(a.own),)), a.own.blobs)
-    row = a.data_key(source)
+def swap_keys_with_the_other_plan(a: Attack) -> None:
+    other = Stored(dataclasses.replace(a.own.version, artifacts=(_as_plan(a.own),)), a.own.blobs)
+    row = a.data_key(other)
     a.write_data_key(**{name: row[name] for name in ("nonce", "context", "ciphertext")})
 
 
 def _as_plan(stored: Stored) -> Artifact:
-    return dataclasses.replace(stored.version.artifact(ArtifactRole.SOURCE), role=ArtifactRole.LITERT)
+    return dataclasses.replace(stored.version.artifact(ArtifactRole.KERAS), role=ArtifactRole.LITERT)
 
 
 def swap_roles(a: Attack) -> None:
-    """The source's row says it is the plan, and the other way round."""
-    source = a.own.version.artifact(ArtifactRole.SOURCE).artifact_id
+    """The other plan's row says it is the one that serves, and the other way round."""
+    other = a.own.version.artifact(ArtifactRole.KERAS).artifact_id
     a.write_artifact(role="parked")
-    a.run(a.main, sa.update(ARTIFACTS).where(ARTIFACTS.c.id == source).values(role="litert"))
-    a.write_artifact(role="source")
+    a.run(a.main, sa.update(ARTIFACTS).where(ARTIFACTS.c.id == other).values(role="litert"))
+    a.write_artifact(role="keras")
 
 
 def rename(a: Attack) -> None:
@@ -433,7 +433,7 @@ DATA_KEY_ROWS = [
     Case("the wrapped key has a purpose that looks alike", data_key(purpose="\u0430rtifacts")),
     Case("the wrapped key is another tenant's by its row", lambda a: a.write_data_key(tenant_id=a.theirs.version.tenant)),
     Case("the wrapped key is gone", lambda a: a.run(a.keys, sa.delete(DATA_KEYS).where(own_data_key(a)))),
-    Case("the wrapped key is the source's", swap_keys_with_the_source),
+    Case("the wrapped key is the other plan's", swap_keys_with_the_other_plan),
     Case("the wrapped key is another model's", lambda a: a.take_data_key(a.other)),
     Case("the wrapped key is another tenant's", lambda a: a.take_data_key(a.theirs)),
 ]  # fmt: skip
@@ -549,7 +549,15 @@ ROWS = [
             "another order of the plan's inputs": lambda v: {"plan": {**v.plan.to_json(), "input_order": [1]}},
             "another order of the plan's outputs": lambda v: {"plan": {**v.plan.to_json(), "output_order": [1]}},
             "a smaller error of the plan": lambda v: {"plan": {**v.plan.to_json(), "max_relative_error": 0.0}},
-            "that the source is the plan": lambda v: {"plan": {**v.plan.to_json(), "runtime": "source"}},
+            "that the other plan serves": lambda v: {"plan": {**v.plan.to_json(), "runtime": "keras"}},
+            "that the plans are the other way round": lambda v: {
+                "plan": v.other_plans[0].to_json(),
+                "other_plans": [v.plan.to_json()],
+            },
+            "that the other plan may run in the gateway": lambda v: {
+                "other_plans": [{**v.other_plans[0].to_json(), "placement": "threads"}]
+            },
+            "no other plan": lambda v: {"other_plans": None},
             "another uploader": lambda v: {"created_by": "mallory"},
             "another time": lambda v: {"created_at": v.created_at.replace(year=2020)},
             "a publisher": lambda v: {
@@ -572,8 +580,8 @@ ROWS = [
     Case("the version has another number", renumber, reason=SIGNED),
     Case("the plan's row says a byte more", lambda a: a.write_artifact(plain_bytes=a.own.artifact.plain_bytes + 1), reason=SIGNED),
     Case("the plan's row says another digest", artifact_row(digest="0" * 64), reason=SIGNED),
-    Case("the plan's row says another role", artifact_row(role="sourcex"), reason="integrity-failure"),
-    Case("the plan's row and the source's say each other's role", swap_roles, reason=SIGNED),
+    Case("the plan's row says another role", artifact_row(role="kerasx"), reason="integrity-failure"),
+    Case("the rows of both plans say each other's role", swap_roles, reason=SIGNED),
     Case("the plan's row is gone", lambda a: a.run(a.main, sa.delete(ARTIFACTS).where(ARTIFACTS.c.id == a.own.artifact.artifact_id)), reason="integrity-failure"),
     Case(
         "the plan's row names an artifact that was once sealed for the same version",

@@ -327,6 +327,10 @@ _CLAIMS: dict[str, Bad] = {
     "the platform as tenant": lambda f: f.with_claims(tenant="00000000-0000-0000-0000-000000000000"),
     "a scope that is no permission": lambda f: f.with_claims(scope="model:read everything"),
     "a scope separated by commas": lambda f: f.with_claims(scope="model:read,audit:read"),
+    **{
+        f"a generation as {value!r}": lambda f, v=value: f.with_claims(generation=v)  # type: ignore[misc]
+        for value in (None, "0", "1", 1.0, True, [1], -1, 2**63)
+    },
 }
 
 _EXPIRED: dict[str, Bad] = {
@@ -369,6 +373,7 @@ _CASES: tuple[tuple[int, str], ...] = (
     (32, r"(no|the) typ.*"),
     (33, r"no scope|scope .*|a scope .*"),
     (35, r"no tenant|tenant .*|a tenant .*|the platform as tenant"),
+    (43, r"a generation .*"),
 )
 """The numbers of the list in `security.md` 3.3, and which names of tokens belong to each; the first that fits."""
 

@@ -134,6 +134,28 @@ async def test_rotation_keeps_the_id_and_the_old_secret_for_as_long_as_is_asked(
     assert at_once["former_secret_until"] is None
 
 
+async def test_nobody_has_a_key_count_again_or_longer_that_permits_more_than_they_may(world: World) -> None:
+    soon, later = [(datetime.now(UTC) + timedelta(days=days)).isoformat() for days in (1, 2)]
+    account = await world.service("acme", "auditor")
+    made = await _made(world, "audit:read", subject=account.subject, expires_at=soon)
+    one = f"{KEYS}/{made['id']}"
+    narrow = (await _made(world, "api-key:read", "api-key:write"))["api_key"]
+    wide = (await _made(world, "api-key:read", "api-key:write", "audit:read"))["api_key"]
+    for by, change, status in (
+        (narrow, {"expires_at": later}, 403),
+        (narrow, {"enabled": True, "expires_at": soon}, 200),  # as it is
+        (narrow, {"enabled": False}, 200),  # less is everybody's to say
+        (narrow, {"enabled": True}, 403),
+        (narrow, {"enabled": True, "expires_at": soon}, 403),
+        (wide, {"enabled": True}, 200),
+        (wide, {"expires_at": later}, 200),
+        (narrow, {"expires_at": soon}, 200),
+    ):
+        answer = await world.http.patch(one, json=change, headers=_sent(by))
+        assert answer.status_code == status, (change, answer.text)
+    assert (await _get(world, "/admin/v1/audit/events", made["api_key"])).status_code == 200
+
+
 async def test_a_grace_ends_by_itself(world: World) -> None:
     made = await _made(world, "user:read")
     assert (await _act(world, "POST", f"{KEYS}/{made['id']}:rotate", {"grace_s": 1})).status_code == 200

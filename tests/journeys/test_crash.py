@@ -15,17 +15,20 @@ import httpx
 import pytest
 
 from builders.gateways import Account, World, running_gateway
-from builders.models import DemoModel, published_model, uploaded_model
+from builders.models import DemoModel, published_model, refused_by_todays_rules, uploaded_model
 from builders.processes import Served, serving
 from maas_gateway.clock import SystemClock
 from maas_gateway.crypto.envelope import DataKey, wrap_data_key
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import KEYS_CHANGES
+from maas_gateway.identifiers import ModelRef
 from maas_gateway.keyring import store
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.place import open_keyring
 
 N_DATA_KEYS = 3_000
+N_VERSIONS = 24
+REFUSED_NOW = (2, 13, 20)
 RESUMED_WITHIN_S = 40.0
 
 
@@ -210,6 +213,45 @@ def test_an_erasure_that_was_killed_is_ended_by_the_next_start(tmp_path: Path, d
         assert place.predict(served, headers).status_code == expected
         assert place.predict(served, headers, "kept").status_code == 200
         assert len(_named_blobs(place.data_dir)) == (2 if expected == 404 else 4)
+
+
+@pytest.mark.parametrize("after_s", [_slow(0.0), 0.15, _slow(0.4), _slow(1.0)])
+def test_a_rescan_that_was_killed_is_ended_by_the_next_start_and_does_a_thing_once(
+    tmp_path: Path, demo: DemoModel, after_s: float
+) -> None:
+    async def prepare(world: World) -> None:
+        for number in range(1, N_VERSIONS):
+            await uploaded_model(world, "acme", "bc", demo, version=number)
+        await published_model(world, "acme", "bc", demo, version=N_VERSIONS)
+        for number in REFUSED_NOW:
+            await refused_by_todays_rules(world, "acme", ModelRef("bc", number))
+
+    place = _prepared(tmp_path, demo, prepare)
+    path = "/admin/v1/models:rescan"
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        _in_background(lambda: httpx.post(served.url + path, headers=headers, timeout=30))
+        time.sleep(after_s)
+        served.kill()
+    with serving(place.data_dir) as served:
+        headers = served.headers(place.owner)
+        assert place.predict(served, headers).status_code == 200
+        deadline = time.monotonic() + RESUMED_WITHIN_S
+        while time.monotonic() < deadline:
+            events = httpx.get(f"{served.url}/admin/v1/audit/events?limit=1000", headers=headers, timeout=30).json()
+            kinds = [event["kind"] for event in events["events"]]
+            if "rescan.began" not in kinds or "rescan.finished" in kinds:
+                break
+            time.sleep(0.5)
+        n_begun = kinds.count("rescan.began")
+        assert (n_begun, kinds.count("model.quarantined")) in {(0, 0), (1, len(REFUSED_NOW))}, kinds
+        assert kinds.count("rescan.finished") == n_begun
+        again = httpx.post(served.url + path, headers=headers, timeout=30).json()["result"]
+        assert (again["scanned"], again["refused"]) == (N_VERSIONS, len(REFUSED_NOW))
+        versions = httpx.get(f"{served.url}/admin/v1/models/bc", headers=headers, timeout=30).json()["versions"]
+        refused = [version["version"] for version in versions if version["stage"] == "quarantined"]
+        assert tuple(refused) == REFUSED_NOW
+        assert place.predict(served, headers).status_code == 200
 
 
 def _named_blobs(data_dir: Path) -> set[str]:

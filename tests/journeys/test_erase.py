@@ -72,6 +72,23 @@ async def test_erased_model_is_gone_from_every_process_and_the_others_serve_on(
         assert len(blobs) == 2
 
 
+async def test_model_of_an_erased_ones_name_begins_without_its_bindings_and_quotas(
+    tmp_path: Path, database_url: str, demo: DemoModel
+) -> None:
+    async with running_gateway(tmp_path, database_url) as world:
+        owner = await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        invoker = await world.service("acme", invoker="bc")
+        body = {"model": "bc", "quota": {"lifetime_rows": 0}}
+        headers = await world.headers(owner)
+        assert (await world.http.post("/admin/v1/quotas", json=body, headers=headers)).status_code == 201
+        assert await _predict(world, invoker, demo) == 429
+        await _post(world, owner, "models/bc:erase")
+        await published_model(world, "acme", "bc", demo)
+        assert await _predict(world, owner, demo) == 200
+        assert await _predict(world, invoker, demo) == 404
+
+
 async def test_certificate_verifies_and_names_the_keys_and_the_audit_record(tmp_path: Path, demo: DemoModel) -> None:
     async with running_gateway(tmp_path) as world:
         await world.tenant("acme")

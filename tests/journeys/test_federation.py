@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -13,7 +15,11 @@ import pytest
 from builders.gateways import Account, World, bearer, joined_gateway, running_gateway
 from builders.models import DemoModel, published_model
 from builders.oidc import RESOURCE, RealProvider, real_provider
+from maas_gateway.auth import store
 from maas_gateway.auth.identity_provider import MAX_PROVIDERS
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import CHANGES
+from maas_gateway.identifiers import new_id
 from maas_gateway.settings import Settings
 from simulators.identity_provider import AUDIENCE, DISCOVERY, Mode, ProviderSimulator, identity_provider, signing_key
 
@@ -169,17 +175,97 @@ async def test_our_own_tokens_are_ours_although_our_address_was_registered_befor
         assert provider.n_connections == 0
 
 
-async def test_an_issuer_and_audience_belong_to_whoever_was_first(place: Place) -> None:
+async def test_an_issuer_belongs_to_whoever_was_first_with_all_its_audiences(place: Place) -> None:
+    """Else another tenant could register a further audience of the same tokens, which then would say of nobody that
+    they are meant for it; and could find out by trying which audiences are registered."""
     world, issuer = place.world, place.provider.issuer
-    for slug, name in (("acme", "again"), ("globex", "sso")):
-        taken = await _act(world, "POST", PROVIDERS, _body(issuer, INVOKER, name=name), by=world.owners[slug])
+    taken = await _act(world, "POST", PROVIDERS, _body(issuer, INVOKER, name="again"))
+    assert (taken.status_code, taken.json()["type"]) == (409, "/problems/conflict")
+    assert taken.json()["detail"] == "issuer: it is registered for this audience already"
+    told = set()
+    for audience in (AUDIENCE, "account"):
+        body = _body(issuer, INVOKER, audience=audience)
+        taken = await _act(world, "POST", PROVIDERS, body, by=world.owners["globex"])
         assert (taken.status_code, taken.json()["type"]) == (409, "/problems/conflict")
-        assert taken.json()["detail"] == "issuer: it is registered for this audience already"
+        told.add(taken.json()["detail"])
+    assert len(told) == 1
+    assert told.pop().startswith("issuer: it is registered already, and belongs to one tenant; ")
+    token = place.headers(groups=["audit"], aud=[AUDIENCE, "account"])
+    assert (await world.http.get(EVENTS, headers=token)).status_code == 200
     named = await _act(world, "POST", PROVIDERS, _body(issuer, INVOKER, audience="other"))
     assert (named.status_code, named.json()["detail"]) == (409, "name: identity provider 'sso' exists")
     token = place.headers(groups=["audit"])
     events = (await world.http.get(EVENTS, headers=token)).json()["events"]
     assert any(event["thing"] == f"identity provider {place.registered['id']}" for event in events), "the first one's"
+
+
+async def test_a_host_that_is_listed_for_a_tenant_is_no_others_to_register(tmp_path: Path) -> None:
+    async with identity_provider() as provider:
+        oidc = {"allowed_hosts": [f"acme@{provider.host}", "globex@login.example.org"]}
+        async with running_gateway(tmp_path, oidc=oidc) as world:
+            await world.tenants("acme", "globex")
+            body = _body(provider.issuer, AUDITOR)
+            refused = await _act(world, "POST", PROVIDERS, body, by=world.owners["globex"])
+            unlisted = _body("https://login.example.com", AUDITOR)
+            nobodys = await _act(world, "POST", PROVIDERS, unlisted, by=world.owners["globex"])
+            assert (refused.status_code, nobodys.status_code) == (400, 400)
+            details = [refused.json()["detail"], nobodys.json()["detail"]]
+            assert details[0] == details[1].replace("login.example.com", provider.host), "whose it is is not told"
+            await _registered(world, body)
+            token = bearer(provider.token(groups="audit"))
+            assert (await world.http.get(EVENTS, headers=token)).status_code == 200
+        others = world.settings.oidc.model_copy(update={"allowed_hosts": (f"globex@{provider.host}",)})
+        settings = world.settings.model_copy(update={"oidc": others})
+        async with joined_gateway(settings, world.operator) as later:  # the operator has thought better of it
+            assert (await later.http.get(EVENTS, headers=token)).status_code == 401
+
+
+async def test_tenants_for_which_a_host_is_listed_share_an_issuer_by_audience(tmp_path: Path) -> None:
+    async with identity_provider() as provider:
+        oidc = {"allowed_hosts": [f"acme@{provider.host}", f"globex@{provider.host}"]}
+        async with running_gateway(tmp_path, oidc=oidc) as world:
+            await world.tenants("acme", "globex")
+            for slug in ("acme", "globex"):
+                body = _body(provider.issuer, AUDITOR, audience=slug)
+                made = await _act(world, "POST", PROVIDERS, body, by=world.owners[slug])
+                assert made.status_code == 201, made.text
+            taken = await _act(world, "POST", PROVIDERS, _body(provider.issuer, audience="globex", name="x"))
+            assert taken.json()["detail"] == "issuer: it is registered for this audience already"
+            for audience, actor in (("acme", "ada@sso.acme"), ("globex", "ada@sso.globex")):
+                token = provider.token(groups="audit", aud=[audience, "account"])
+                assert (await world.gateway.authenticator.principal(token)).name == actor
+            both = bearer(provider.token(groups="audit", aud=["acme", "globex"]))
+            assert (await world.http.get(EVENTS, headers=both)).status_code == 401
+
+
+async def test_of_two_tenants_that_have_an_issuer_from_before_it_is_the_first_ones(
+    tmp_path: Path, database_url: str
+) -> None:
+    """As an earlier version let them, or two who register it at once; also while the first one's does not count."""
+    async with (
+        identity_provider() as provider,
+        running_gateway(tmp_path, database_url, oidc={"allowed_hosts": [provider.host]}) as world,
+    ):
+        await world.tenants("acme", "globex")
+        made = await _registered(world, _body(provider.issuer, AUDITOR))
+        globex = await world.tenant_id("globex")
+        database = Database(world.settings.main_url, CHANGES)
+        async with database.write(await world.tenant_id("acme")) as session:
+            first = await store.identity_provider(session, UUID(made["id"]))
+        assert first is not None
+        later = first.created_at + timedelta(seconds=1)
+        second = replace(first, provider_id=new_id(), tenant=globex, audience="account", created_at=later)
+        async with database.write(globex) as session:
+            await store.add_identity_provider(session, second)
+        await database.close()
+        world.gateway.authenticator.forget_standings()
+        for audience, status in ((AUDIENCE, 200), ([AUDIENCE, "account"], 200), ("account", 401)):
+            token = bearer(provider.token(groups="audit", aud=audience))
+            assert (await world.http.get(EVENTS, headers=token)).status_code == status
+        await _act(world, "PATCH", f"{PROVIDERS}/{made['id']}", {"enabled": False})
+        assert (await world.http.get(EVENTS, headers=token)).status_code == 401
+        await _act(world, "DELETE", f"{PROVIDERS}/{made['id']}")
+        assert (await world.http.get(EVENTS, headers=token)).status_code == 200
 
 
 async def test_a_tenant_has_so_many_providers_and_no_more(place: Place) -> None:

@@ -195,13 +195,12 @@ async def test_unknown_user_cannot_be_told_from_a_wrong_password(world: World) -
 
 async def test_too_many_sign_ins_at_once_are_told_to_come_back(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, passwords={"n_parallel": 1}) as world:
-        owner = await world.tenant("acme")
-        form = owner.form()
-        answers = await asyncio.gather(*[world.http.post("/oauth/token", data=form) for _ in range(60)])
+        form = (await world.tenant("acme")).form()
+        crowd = [{**form, "username": f"guess-{number}@acme"} for number in range(60)]
+        answers = await asyncio.gather(*[world.http.post("/oauth/token", data=guess) for guess in crowd])
         statuses = {answer.status_code for answer in answers}
-        assert statuses == {200, 503}
+        assert {400, 503} <= statuses <= {400, 429, 503}
         assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
-        assert (await world.http.post("/oauth/token", data=form)).status_code == 200
 
 
 async def test_metadata_describes_what_there_is(world: World) -> None:

@@ -6,11 +6,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from builders.gateways import World, running_gateway
 from builders.models import DemoModel, published_model
+from maas_gateway.client import AsyncClient, ClientCredentials, GatewayRefused
+from maas_gateway.client.failure import NotAccepted, NotThere
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +121,31 @@ async def test_statistics_of_a_shared_model_are_its_owners(tmp_path: Path, demo:
             answer = await world.http.get(f"/v2/models/acme.bc{path}", headers=mine)
             assert answer.status_code == status, answer.text
         assert (await world.http.get("/v2/models/stats", headers=mine)).json() == {"model_stats": []}
+
+
+async def test_the_projects_own_client_runs_a_model_and_renews_its_token(tmp_path: Path, demo: DemoModel) -> None:
+    async with running_gateway(tmp_path, tokens={"life_s": 60}) as world:
+        owner = await world.tenant("acme")
+        await published_model(world, "acme", "bc", demo)
+        invoker = await world.service("acme", "invoker")
+        who = ClientCredentials(invoker.name, invoker.secret)
+        rows = np.array([demo.seed.example] * 3, dtype=np.float32)
+        transport = httpx.ASGITransport(app=world.app)
+        async with AsyncClient("http://gateway", who, transport=transport) as client:
+            answer = await client.infer("bc", {"measurements": rows}, version=1)
+            (scores,) = answer.outputs.values()
+            assert np.allclose(scores, demo.seed.expected, rtol=1e-5)
+            assert (scores.shape, scores.dtype, answer.version) == ((3, 1), np.float32, "1")
+            assert await client.models() == ["bc"]
+            assert await client.is_ready("bc")
+            assert (await client.metadata("bc"))["inputs"][0]["name"] == "measurements"
+            with pytest.raises(NotAccepted, match="expected FP32 and got FP64"):
+                await client.infer("bc", {"measurements": rows.astype(np.float64)})
+            with pytest.raises(NotThere, match="unknown model: 'bd'"):
+                await client.infer("bd", {"measurements": rows})
+            body = {"enabled": False}
+            path = f"/admin/v1/service-accounts/{invoker.subject}"
+            assert (await world.http.patch(path, json=body, headers=await world.headers(owner))).is_success
+            with pytest.raises(GatewayRefused) as caught:
+                await client.infer("bc", {"measurements": rows})
+            assert caught.value.status in {400, 401}

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from builders.gateways import World, joined_gateway, running_gateway
 from builders.models import DemoModel, convert_as_before, published_model
 from builders.publishers import Pen, bundle_field, signature_field
+from maas_gateway.confinement.conversation import Sink
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
 from maas_gateway.inference.conversion.answer import Conversion
@@ -36,7 +37,7 @@ async def _require(world: World, slug: str, *, signed: bool) -> None:
     headers = await world.headers(world.owners[slug])
     body = {"requires_signature": signed}
     answer = await world.http.put(f"{A}/publishing-rules", json=body, headers=headers)
-    assert (answer.status_code, answer.json()) == (200, body)
+    assert (answer.status_code, answer.json()) == (200, {**body, "requires_second_person": False})
 
 
 async def _put(
@@ -107,7 +108,7 @@ async def test_unsigned_upload_is_taken_while_nobody_demands_a_signature(tmp_pat
         assert (status, body["publisher"]) == (201, None)
         headers = await world.headers(world.owners["acme"])
         rules = await world.http.get(f"{A}/publishing-rules", headers=headers)
-        assert rules.json() == {"requires_signature": False}
+        assert rules.json() == {"requires_signature": False, "requires_second_person": False}
 
 
 async def test_bad_signature_is_refused_before_anything_looks_into_the_file(tmp_path: Path) -> None:
@@ -238,15 +239,16 @@ async def test_upload_is_refused_if_while_it_is_converted(tmp_path: Path, demo: 
         headers = await world.headers(world.owners["acme"])
         is_signed = change == "its key is removed"
 
-        async def convert(archive: AsyncIterator[bytes], size_bytes: int) -> Conversion:
-            assert sum([len(piece) async for piece in archive]) == size_bytes
+        async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+            assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
+            await sink(demo.made.payload)
             if is_signed:
                 await world.http.delete(f"{A}/publisher-keys/{pen.key_id}", headers=headers)
             else:
                 await _require(world, "acme", signed=True)
-            return demo.conversion
+            return demo.made.conversion
 
-        world.gateway.upload._convert = convert
+        world.gateway.upload._examiner._convert = convert
         signed = signature_field(pen.der(demo.seed.archive)) if is_signed else None
         status, problem = await _put(world, demo.seed.archive, signed)
         assert (status, problem["type"]) == (422, "/problems/artifact-refused")

@@ -10,11 +10,11 @@ import pytest
 from builders.clocks import ShiftedClock
 from builders.gateways import Account, World, bearer, joined_gateway, running_gateway
 from builders.plaintext import Search
+from maas_gateway.auth import store
 from maas_gateway.auth.refresh import RefreshTokens
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
 from maas_gateway.errors import TokenReused, Unauthenticated
-from maas_gateway.identifiers import SubjectId
 from maas_gateway.permissions import Permission
 
 pytestmark = pytest.mark.anyio
@@ -224,14 +224,17 @@ async def test_a_refresh_token_stands_in_no_file(tmp_path: Path) -> None:
 
 async def test_a_sign_in_ends_a_fixed_time_after_it_began_however_often_it_is_refreshed(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as world:
-        owner = await world.principal(await world.tenant("acme"))
+        owner = await world.tenant("acme")
         clock, database = ShiftedClock(), Database(world.settings.main_url, CHANGES)
+        user = await store.user(database, owner.name)
+        assert user is not None
         tokens = RefreshTokens(database, clock, life_s=1_000, access_life_s=900)
         scope = frozenset({Permission.MODEL_READ})
-        text, family = await tokens.begin(owner.tenant, SubjectId(owner.subject), scope)
+        text, family = await tokens.begin(user, scope)
         clock.ahead_s = 600
-        found, text = await tokens.spend(text)
-        assert (found.family, found.scope) == (family, scope)
+        spent = await tokens.spend(text)
+        assert (spent.token.family, spent.token.scope, spent.generation) == (family, scope, 0)
+        text = spent.following
         clock.ahead_s = 1_001
         with pytest.raises(Unauthenticated) as refused:
             await tokens.spend(text)

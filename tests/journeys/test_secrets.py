@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,44 @@ async def test_a_rotated_secret_is_the_only_one_that_counts(world: World) -> Non
     for secret, status in ((account.secret, 401), (answer.json()["client_secret"], 200)):
         form = {"grant_type": "client_credentials", "client_id": account.name, "client_secret": secret}
         assert (await world.http.post("/oauth/token", data=form)).status_code == status
+
+
+async def test_tokens_of_a_secret_that_was_rotated_are_worth_nothing_in_every_process(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world, joined_gateway(world) as elsewhere:
+        await world.tenant("acme")
+        account, other = await world.service("acme", "auditor"), await world.service("acme", "auditor")
+        old, others = await world.headers(account), await world.headers(other)
+        for process in (world, elsewhere):
+            assert (await process.http.get(f"{A}/audit/events", headers=old)).status_code == 200
+        rotated = await _act(world, "POST", f"service-accounts/{account.subject}:rotate", world.owners["acme"])
+        assert (await world.http.get(f"{A}/audit/events", headers=old)).status_code == 401
+        new = replace(account, secret=rotated.json()["client_secret"])
+        fresh = await world.headers(new)
+        # A token that is younger than what another process knows counts there at once.
+        assert (await elsewhere.http.get(f"{A}/audit/events", headers=fresh)).status_code == 200
+        await asyncio.sleep(1)
+        for headers, status in ((old, 401), (fresh, 200), (others, 200)):
+            assert (await elsewhere.http.get(f"{A}/audit/events", headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("kind", ["users", "service-accounts"])
+async def test_who_was_disabled_and_is_enabled_again_signs_in_anew(world: World, kind: str) -> None:
+    owner = world.owners["acme"]
+    account = await (world.user("acme", "judy", "auditor") if kind == "users" else world.service("acme", "auditor"))
+    told = (await world.http.post("/oauth/token", data=account.form())).json()
+    assert (await world.http.get(f"{A}/audit/events", headers=bearer(told["access_token"]))).status_code == 200
+    for enabled in (False, True):
+        assert (await _act(world, "PATCH", f"{kind}/{account.subject}", owner, {"enabled": enabled})).is_success
+    assert (await world.http.get(f"{A}/audit/events", headers=bearer(told["access_token"]))).status_code == 401
+    if kind == "users":
+        refresh = {"grant_type": "refresh_token", "refresh_token": told["refresh_token"]}
+        assert (await world.http.post("/oauth/token", data=refresh)).status_code == 400
+    headers = await world.headers(account)
+    assert (await world.http.get(f"{A}/audit/events", headers=headers)).status_code == 200
+    assert (await _act(world, "PATCH", f"{kind}/{account.subject}", owner, {"enabled": True})).is_success
+    assert (await world.http.get(f"{A}/audit/events", headers=headers)).status_code == 200, (
+        "enabling alone ends nothing"
+    )
 
 
 async def test_nobody_is_told_the_secret_of_an_account_that_is_permitted_more(world: World) -> None:

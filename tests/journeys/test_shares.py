@@ -90,6 +90,26 @@ async def test_a_share_gives_nothing_but_invoking(tmp_path: Path, demo: DemoMode
         assert len(texts) == 1
 
 
+async def test_who_cannot_predict_with_a_model_cannot_share_it(tmp_path: Path, demo: DemoModel) -> None:
+    async with running_gateway(tmp_path) as world:
+        share_id, beta = await _shared(world, demo)
+        owner = await world.headers(world.owners["acme"])
+        body = {"name": "shares", "permissions": ["share:read", "share:write"]}
+        key = (await world.http.post("/admin/v1/api-keys", json=body, headers=owner)).json()["api_key"]
+        narrow = {"x-api-key": key}
+        await world.tenant("gamma")
+        for model in ("bc", "nothing"):
+            body = {"model": model, "consumer": str(await world.tenant_id("gamma"))}
+            answer = await world.http.post("/admin/v1/shares", json=body, headers=narrow)
+            assert (answer.status_code, answer.json()["detail"]) == (404, f"model '{model}' not found")
+        share = f"/admin/v1/shares/{share_id}"
+        assert (await world.http.patch(share, json={"enabled": False}, headers=narrow)).status_code == 200
+        assert (await world.http.patch(share, json={"enabled": True}, headers=narrow)).status_code == 404
+        assert (await world.http.post(V1, json=_rows(demo), headers=beta)).status_code == 404
+        assert (await world.http.patch(share, json={"enabled": True}, headers=owner)).status_code == 200
+        assert (await world.http.post(V1, json=_rows(demo), headers=beta)).status_code == 200
+
+
 async def test_which_of_its_principals_use_it_the_consumer_decides(tmp_path: Path, demo: DemoModel) -> None:
     async with running_gateway(tmp_path) as world:
         await _shared(world, demo)

@@ -54,7 +54,7 @@ class _Observed:
         found = world.gateway.predict._servables.ready(version)
         assert found is not None
         self.servable: Servable = found
-        self.plan = demo.conversion.plan
+        self.plan = demo.plan
         self.descriptor = os.dup(found.memory.descriptor)
         self.executor = _HeldExecutor(found.batcher._executor)
         found.batcher._executor = self.executor

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 from alembic.command import downgrade
 
 from builders.gateways import World, joined_gateway, running_gateway
-from builders.models import DemoModel, published_model
+from builders.models import DemoModel, published_model, with_kept_upload
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
 from maas_gateway.database.migrations import alembic_config
+from maas_gateway.identifiers import ModelRef
 from maas_gateway.place import prepare
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +42,7 @@ async def test_versions_of_before_manifests_are_signed_by_the_start_that_upgrade
     async with running_gateway(tmp_path) as world:
         await world.tenant("acme")
         await published_model(world, "acme", "bc", demo)
+        await with_kept_upload(world, "acme", ModelRef("bc", 1), demo)
     await _taken_back(world, "0002_main")
     await prepare(world.settings, makes_root_key=False)
     async with joined_gateway(world) as upgraded:

@@ -23,7 +23,11 @@ from maas_gateway.settings import Settings
 VECTORS = Path(__file__).parents[1] / "vectors"
 WHICH = ("", "/versions/{version}", "/labels/{label}")
 DOORS = {
-    *(("post", f"/v1/models/{{model}}{which}:predict") for which in WHICH),
+    *(
+        ("post", f"/v1/models/{{model}}{which}:{verb}")
+        for which in WHICH
+        for verb in ("predict", "classify", "regress")
+    ),
     *(("get", f"/v1/models/{{model}}{which}{verb}") for which in WHICH for verb in ("", "/metadata")),
     ("get", "/v1/models"),
     *(("post", f"/v2/models/{{model}}{which}/infer") for which in WHICH),

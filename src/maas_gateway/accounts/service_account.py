@@ -19,6 +19,8 @@ class ServiceAccount:
             slow hash would add nothing.
         is_enabled: whether it may sign in and act.
         created_at: when it was added.
+        generation: how often what it had proved itself with was worth nothing from then on; tokens and sign-ins
+            of an earlier generation count no more.
     """
 
     subject: SubjectId
@@ -28,3 +30,4 @@ class ServiceAccount:
     secret_digest: str
     is_enabled: bool
     created_at: datetime
+    generation: int = 0

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, Table
 
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
@@ -20,14 +20,8 @@ TOPIC: Final = "accounts"
 
 
 def _user(row: RowMapping) -> User:
-    return User(
-        SubjectId(row["id"]),
-        TenantId(row["tenant_id"]),
-        row["name"],
-        row["password_hash"],
-        row["is_enabled"],
-        row["created_at"],
-    )
+    plain = (row[column] for column in ("name", "password_hash", "is_enabled", "created_at", "generation"))
+    return User(SubjectId(row["id"]), TenantId(row["tenant_id"]), *plain)
 
 
 def _service_account(row: RowMapping) -> ServiceAccount:
@@ -39,6 +33,7 @@ def _service_account(row: RowMapping) -> ServiceAccount:
         secret_digest=row["secret_digest"],
         is_enabled=row["is_enabled"],
         created_at=row["created_at"],
+        generation=row["generation"],
     )
 
 
@@ -111,15 +106,16 @@ async def users_page(session: TenantSession, asked: Asked) -> Page[User]:
 
 
 async def enable_user(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
-    """Enable or disable a user; return whether there is such a one."""
-    changed = await session.update(USERS, USERS.c.id == subject, is_enabled=is_enabled)
+    """Enable or disable a user, whose tokens so far are worth nothing then; return whether there is such a one."""
+    changed = await session.update(USERS, USERS.c.id == subject, **_enabling(USERS, is_enabled=is_enabled))
     await session.bump(TOPIC)
     return bool(changed)
 
 
-async def rehash(session: TenantSession, subject: SubjectId, password_hash: str) -> None:
-    """Replace a user's password hash by a stronger one of the same password."""
-    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash)
+async def rehash(session: TenantSession, user: User, password_hash: str) -> None:
+    """Replace a user's password hash by a stronger one of the same password, unless it was replaced meanwhile."""
+    is_same = USERS.c.password_hash == user.password_hash
+    await session.update(USERS, USERS.c.id == user.subject, is_same, password_hash=password_hash)
 
 
 async def add_service_account(session: TenantSession, account: ServiceAccount) -> None:
@@ -153,15 +149,31 @@ async def service_account_named(session: TenantSession, name: str) -> ServiceAcc
 
 
 async def replace_secret(session: TenantSession, subject: SubjectId, secret_digest: str) -> None:
-    """Replace a service account's secret."""
-    await session.update(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject, secret_digest=secret_digest)
+    """Replace a service account's secret; its tokens so far are worth nothing."""
+    following = SERVICE_ACCOUNTS.c.generation + 1
+    is_this = SERVICE_ACCOUNTS.c.id == subject
+    await session.update(SERVICE_ACCOUNTS, is_this, secret_digest=secret_digest, generation=following)
     await session.bump(TOPIC)
 
 
 async def replace_password(session: TenantSession, subject: uuid.UUID, password_hash: str) -> None:
-    """Replace a user's password."""
-    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash)
+    """Replace a user's password; its tokens so far are worth nothing."""
+    following = USERS.c.generation + 1
+    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash, generation=following)
     await session.bump(TOPIC)
+
+
+async def note_told(session: TenantSession, subject: uuid.UUID, to: SubjectId | None) -> None:
+    """Note to which account another's secret was told; None once nobody else knows it."""
+    for table in (USERS, SERVICE_ACCOUNTS):
+        await session.update(table, table.c.id == subject, told_to=to)
+
+
+async def told_to(session: TenantSession, subject: uuid.UUID) -> frozenset[SubjectId]:
+    """Return the accounts to which a secret of another was told: its password or client secret, or an API key of it."""
+    rows = [row for t in (USERS, SERVICE_ACCOUNTS) for row in await session.rows(t, t.c.id == subject)]
+    rows += await session.rows(API_KEYS, API_KEYS.c.subject_id == subject)
+    return frozenset(SubjectId(row["told_to"]) for row in rows if row["told_to"] is not None)
 
 
 async def n_other_owners(session: TenantSession, subject: uuid.UUID, role: str) -> int:
@@ -188,8 +200,9 @@ async def binding(session: TenantSession, binding_id: uuid.UUID) -> RoleBinding 
 
 
 async def enable_service_account(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
-    """Enable or disable a service account; return whether there is such a one."""
-    changed = await session.update(SERVICE_ACCOUNTS, SERVICE_ACCOUNTS.c.id == subject, is_enabled=is_enabled)
+    """Enable or disable a service account, whose tokens so far are worth nothing then; return whether there is one."""
+    is_this = SERVICE_ACCOUNTS.c.id == subject
+    changed = await session.update(SERVICE_ACCOUNTS, is_this, **_enabling(SERVICE_ACCOUNTS, is_enabled=is_enabled))
     await session.bump(TOPIC)
     return bool(changed)
 
@@ -247,9 +260,9 @@ async def bindings_page(session: TenantSession, asked: Asked) -> Page[RoleBindin
     return Page(tuple(map(_binding, rows)), following)
 
 
-async def user(session: TenantSession, subject: uuid.UUID) -> User | None:
-    """Return the tenant's user of that identifier."""
-    row = await session.row(USERS, USERS.c.id == subject)
+async def user(session: TenantSession, subject: uuid.UUID, *, for_update: bool = False) -> User | None:
+    """Return the tenant's user of that identifier, perhaps locked until the transaction ends."""
+    row = await session.row(USERS, USERS.c.id == subject, for_update=for_update)
     return None if row is None else _user(row)
 
 
@@ -314,6 +327,12 @@ async def drop_share(session: TenantSession, share_id: uuid.UUID) -> None:
     await session.bump(TOPIC)
 
 
+async def drop_bindings_on(session: TenantSession, model: str) -> None:
+    """Delete the bindings on a model that is being erased: another one of its name begins without."""
+    await session.delete(ROLE_BINDINGS, ROLE_BINDINGS.c.model == model)
+    await session.bump(TOPIC)
+
+
 async def drop_shares_of(session: TenantSession, model: str) -> frozenset[uuid.UUID]:
     """Delete every share of a model of the tenant; return their identifiers."""
     gone = await session.rows(SHARES, SHARES.c.model == model)
@@ -329,6 +348,11 @@ async def add_api_key(session: TenantSession, key: APIKey) -> None:
     await session.bump(TOPIC)
 
 
+async def note_key_told(session: TenantSession, key: APIKey, to: SubjectId) -> None:
+    """Note to which account an API key's secret was told."""
+    await session.update(API_KEYS, API_KEYS.c.id == key.key_id, told_to=None if to == key.subject else to)
+
+
 async def change_api_key(session: TenantSession, key: APIKey) -> None:
     """Write what can change of an API key."""
     await session.update(API_KEYS, API_KEYS.c.id == key.key_id, **_changeable(key))
@@ -342,9 +366,9 @@ async def drop_api_key(session: TenantSession, key_id: str) -> bool:
     return bool(gone)
 
 
-async def api_key(session: Session, key_id: str) -> APIKey | None:
-    """Return the API key of that identifier, among those that the session sees."""
-    row = await session.row(API_KEYS, API_KEYS.c.id == key_id)
+async def api_key(session: Session, key_id: str, *, for_update: bool = False) -> APIKey | None:
+    """Return the API key of that identifier, among those that the session sees, perhaps locked."""
+    row = await session.row(API_KEYS, API_KEYS.c.id == key_id, for_update=for_update)
     return None if row is None else _api_key(row)
 
 
@@ -362,6 +386,11 @@ def _changeable(key: APIKey) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "is_enabled": key.is_enabled,
     }
+
+
+def _enabling(table: Table, *, is_enabled: bool) -> dict[str, Any]:
+    """Return what is written of an account that is enabled, or disabled: its generation ends then."""
+    return {"is_enabled": is_enabled} if is_enabled else {"is_enabled": False, "generation": table.c.generation + 1}
 
 
 async def drop_every(session: TenantSession) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, Boolean, Column, Index, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, String, Table, UniqueConstraint, Uuid
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
@@ -15,6 +15,8 @@ USERS: Final = Table(
     Column("password_hash", String(255), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its password was told; NULL once it has one of its own
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -28,6 +30,8 @@ SERVICE_ACCOUNTS: Final = Table(
     Column("secret_digest", String(64), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its secret was told last
+    Column("generation", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -45,6 +49,7 @@ API_KEYS: Final = Table(
     Column("expires_at", UTCDateTime),
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
+    Column("told_to", Uuid),  # the account to which its secret was told last, if that is not its own
 )
 
 SHARES: Final = Table(

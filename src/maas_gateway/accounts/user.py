@@ -17,6 +17,8 @@ class User:
         password_hash: argon2id in PHC string form.
         is_enabled: whether it may sign in and act.
         created_at: when it was added.
+        generation: how often what it had proved itself with was worth nothing from then on; tokens and sign-ins
+            of an earlier generation count no more.
     """
 
     subject: SubjectId
@@ -25,3 +27,4 @@ class User:
     password_hash: str
     is_enabled: bool
     created_at: datetime
+    generation: int = 0

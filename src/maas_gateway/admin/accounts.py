@@ -87,7 +87,7 @@ async def change_password(request: Request, gateway: Gate, caller: Caller) -> No
     openapi_extra=needs(Permission.USER_WRITE, body_schema(Enabling, {"enabled": False})),
 )
 async def enable_user(request: Request, gateway: Gate, caller: Caller, subject: Subject) -> None:
-    """Enable or disable a user; a disabled one's tokens are worth nothing at once."""
+    """Enable or disable a user; a disabled one's tokens are worth nothing at once, and for good."""
     enabling = await read_body(request, Enabling)
     await gateway.credentials.enable_user(caller, subject, is_enabled=enabling.enabled)
 

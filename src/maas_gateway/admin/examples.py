@@ -135,8 +135,14 @@ PUBLISHER_KEY: Final[Example] = {
     "created_at": _AT,
 }
 PUBLISHER_KEYS: Final[Example] = {"publisher_keys": [PUBLISHER_KEY]}
-PUBLISHING_RULES: Final[Example] = {"requires_signature": True}
+PUBLISHING_RULES: Final[Example] = {"requires_signature": True, "requires_second_person": True}
 
+RELEASED: Final[Example] = {
+    "by": "ada@acme",
+    "at": _AT,
+    "reason": "looked at the preprocessing",
+    "is_by_person": True,
+}
 PLAN: Final[Example] = {
     "runtime": "litert",
     "placement": "threads",
@@ -162,6 +168,7 @@ VERSION: Final[Example] = {
     "created_by": "sa-347ed83d556b9af80ceb",
     "created_at": _AT,
     "publisher": PUBLISHER,
+    "released": RELEASED,
 }
 MODEL: Final[Example] = {"name": "breast-cancer", "created_at": _AT, "versions": [VERSION], "labels": {"stable": 1}}
 MODELS: Final[Example] = {"models": [MODEL], "next_cursor": _CURSOR}

@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
 from maas_gateway.admin.paging import ListAnswer
 from maas_gateway.registry.model import Model, ModelVersion, ServingPlan
 from maas_gateway.registry.publishers import Publisher
+from maas_gateway.registry.release import MAX_REASON, Release
 
 
 class PublisherAnswer(BaseModel):
@@ -55,6 +56,32 @@ class PlanAnswer(BaseModel):
         )
 
 
+class ReleaseAnswer(BaseModel):
+    """Who has said that a version may be served although a scanner asks for a person."""
+
+    model_config = like(examples.RELEASED)
+
+    by: str
+    at: datetime
+    reason: str
+    is_by_person: bool = Field(
+        description="False where nobody has looked yet: it served already when a rescan began to ask for a person."
+    )
+
+    @classmethod
+    def of(cls, release: Release) -> Self:
+        """Say what a caller may know of it."""
+        return cls(by=release.by, at=release.at, reason=release.reason, is_by_person=release.is_by_person)
+
+
+class NewRelease(BaseModel):
+    """A release from quarantine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    reason: str = Field(default="", description="Why it is good, for the record.", max_length=MAX_REASON)
+
+
 class VersionAnswer(BaseModel):
     """A version of a model."""
 
@@ -73,6 +100,7 @@ class VersionAnswer(BaseModel):
     created_by: str
     created_at: datetime
     publisher: PublisherAnswer | None = Field(default=None, description="None if nobody had signed it.")
+    released: ReleaseAnswer | None = Field(default=None, description="Who released it, if a scanner asks for a person.")
 
     @classmethod
     def of(cls, version: ModelVersion) -> Self:
@@ -91,6 +119,7 @@ class VersionAnswer(BaseModel):
             created_by=version.created_by,
             created_at=version.created_at,
             publisher=version.publisher and PublisherAnswer.of(version.publisher),
+            released=version.release and ReleaseAnswer.of(version.release),
         )
 
 

@@ -14,7 +14,7 @@ from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.schemas import LabelTarget, OperationAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
-from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unsupported
+from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.operations.operation import OperationState
 from maas_gateway.permissions import Permission
@@ -109,7 +109,6 @@ async def get_version(gateway: Gate, caller: Caller, name: Name, version: Number
                 "The model was looked at and refused; the sentence says why.",
                 ArtifactRefused("layer 'encoder': a Lambda layer holds code"),
             ),
-            ("The format is not taken.", Unsupported("format: 'onnx' is not taken yet; this gateway takes keras")),
         ),
     },
 )
@@ -124,10 +123,10 @@ async def upload(
         Literal["keras", "savedmodel", "tflite", "onnx"], Query(alias="format", description="What the body is.")
     ] = "keras",
 ) -> VersionAnswer:
-    """Upload a model as a version, stage `staged`.
+    """Upload a model as a version, stage `staged`, or `quarantined` if a scanner asks for a person.
 
-    It is scanned, converted in a confined process, compared with itself, and sealed. Nothing
-    serves until it is promoted.
+    It is scanned; rebuilt, and converted where that is possible, in a confined process; every form is compared with
+    the model as it was uploaded, and sealed; the upload itself is not kept. Nothing serves until it is promoted.
     """
     declared = request.headers.get("content-length", "")
     incoming = Incoming(

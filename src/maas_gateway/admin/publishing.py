@@ -1,4 +1,4 @@
-"""Routes of publishers' keys, and of the rule that uploads must be signed."""
+"""Routes of publishers' keys, and of what a tenant demands of uploads and promotions."""
 
 from typing import Annotated, Final
 
@@ -8,9 +8,10 @@ from maas_gateway.admin import examples
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.publishing_schemas import (
     NewPublisherKey,
+    NewPublishingRules,
     PublisherKeyAnswer,
     PublisherKeysAnswer,
-    PublishingRules,
+    PublishingRulesAnswer,
 )
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
@@ -55,17 +56,23 @@ async def remove_publisher_key(gateway: Gate, caller: Caller, key_id: KeyId) -> 
 
 
 @router.get("/publishing-rules", openapi_extra=needs(Permission.POLICY_READ))
-async def get_publishing_rules(gateway: Gate, caller: Caller) -> PublishingRules:
-    """Tell whether uploads must be signed."""
-    return PublishingRules(requires_signature=await gateway.publishing.requires_signature(caller))
+async def get_publishing_rules(gateway: Gate, caller: Caller) -> PublishingRulesAnswer:
+    """Tell whether uploads must be signed, and whether a second person must promote them."""
+    return PublishingRulesAnswer.of(await gateway.publishing.rules(caller))
 
 
 @router.put(
     "/publishing-rules",
-    openapi_extra=needs(Permission.POLICY_WRITE, body_schema(PublishingRules, examples.PUBLISHING_RULES)),
+    openapi_extra=needs(Permission.POLICY_WRITE, body_schema(NewPublishingRules, examples.PUBLISHING_RULES)),
 )
-async def put_publishing_rules(request: Request, gateway: Gate, caller: Caller) -> PublishingRules:
-    """Say whether uploads must be signed, from the next one on; versions that are there already stay."""
-    rules = await read_body(request, PublishingRules)
-    await gateway.publishing.require_signature(caller, is_required=rules.requires_signature)
-    return rules
+async def put_publishing_rules(request: Request, gateway: Gate, caller: Caller) -> PublishingRulesAnswer:
+    """Say whether uploads must be signed, and whether whoever releases or promotes a version must be another than who
+    uploaded it; a rule that is left out stays as it is.
+
+    In force from the next act on. What was accepted before stays.
+    """
+    rules = await read_body(request, NewPublishingRules)
+    said = await gateway.publishing.set_rules(
+        caller, requires_signature=rules.requires_signature, requires_second_person=rules.requires_second_person
+    )
+    return PublishingRulesAnswer.of(said)

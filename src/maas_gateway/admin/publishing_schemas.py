@@ -1,13 +1,13 @@
-"""Bodies about publishers' keys and the rule on signatures."""
+"""Bodies about publishers' keys and the rules of publishing."""
 
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from maas_gateway.admin import examples
 from maas_gateway.admin.examples import like
-from maas_gateway.registry.publishers import PublisherKey
+from maas_gateway.registry.publishers import PublisherKey, PublishingRules
 
 
 class NewPublisherKey(BaseModel):
@@ -22,12 +22,39 @@ class NewPublisherKey(BaseModel):
     jwk: dict[str, object] | None = Field(default=None, description="The same as JWK: kty, crv, x and y.")
 
 
-class PublishingRules(BaseModel):
-    """What your tenant demands of uploads."""
+class NewPublishingRules(BaseModel):
+    """What your tenant is to demand; what is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True) | like(examples.PUBLISHING_RULES)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    requires_signature: bool | None = Field(
+        default=None, description="Whether an upload must be signed with a registered key."
+    )
+    requires_second_person: bool | None = Field(
+        default=None, description="Whether who releases or promotes a version must be another than who uploaded it."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.requires_signature is None and self.requires_second_person is None:
+            raise ValueError("say requires_signature, requires_second_person or both")
+        return self
+
+
+class PublishingRulesAnswer(BaseModel):
+    """What your tenant demands."""
+
+    model_config = like(examples.PUBLISHING_RULES)
 
     requires_signature: bool = Field(description="Whether an upload must be signed with a registered key.")
+    requires_second_person: bool = Field(
+        description="Whether who releases or promotes a version must be another than who uploaded it."
+    )
+
+    @classmethod
+    def of(cls, rules: PublishingRules) -> Self:
+        """Say what it is."""
+        return cls(requires_signature=rules.requires_signature, requires_second_person=rules.requires_second_person)
 
 
 class PublisherKeyAnswer(BaseModel):

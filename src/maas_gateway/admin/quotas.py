@@ -47,7 +47,7 @@ async def list_quotas(gateway: Gate, caller: Caller, asked: ById) -> QuotasAnswe
     ),
 )
 async def add_quota(request: Request, response: Response, gateway: Gate, caller: Caller) -> QuotaRuleAnswer:
-    """Limit a principal, a model, or a principal on a model; every quota that covers a caller holds.
+    """Limit a principal, a model, or a principal on a model; every rate that covers a caller holds.
 
     A model's rates and places are for all its callers together; its `lifetime_rows` are each principal's own, unless
     a quota of that principal on that model says otherwise. Beyond a limit, predictions are answered 429.

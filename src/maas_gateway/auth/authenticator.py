@@ -2,7 +2,8 @@
 
 A token of another issuer, if a tenant has registered that, is decided on elsewhere (`federation`).
 
-Rules: a decision is kept until the token expires, anything about tenants or accounts changes, or other keys
+Rules: a token counts only while its account is of the generation that it was issued in, which ends when the
+account's secret is replaced or the account disabled. A decision is kept until the token expires, anything about tenants or accounts changes, or other keys
 may verify than when it was made. Most changes of keyrings are not of those keys: whether this one is gets
 asked meanwhile, and if that cannot be told in half a second, every token is verified anew.
 """
@@ -17,7 +18,7 @@ from typing import Any, Final
 from maas_gateway.auth.api_keys import PREFIX, APIKeys
 from maas_gateway.auth.federation import Federation
 from maas_gateway.auth.revocations import Revocations
-from maas_gateway.auth.standing import Standings
+from maas_gateway.auth.standing import Standing, Standings
 from maas_gateway.auth.tokens import Tokens
 from maas_gateway.clock import Clock
 from maas_gateway.errors import CredentialRevoked, GatewayError
@@ -109,7 +110,8 @@ class Authenticator:
         if token.startswith(PREFIX):
             key, until = await self._api_keys.verify(token)
             until_s = math.inf if until is None else until.timestamp()
-            return _Known(_within(await self._standing(key.tenant, key.subject), key.permissions), until_s)
+            standing = await self._standing(key.tenant, key.subject)
+            return _Known(_within(standing.principal, key.permissions), until_s)
         bearer = await self._federation.bearer(token)
         if bearer is not None:
             return _Known(bearer.principal, bearer.until_s)
@@ -117,10 +119,12 @@ class Authenticator:
         if await self._revocations.has(verified):
             raise CredentialRevoked("the token was revoked")
         standing = await self._standing(verified.tenant, verified.subject)
-        return _Known(_within(standing, verified.scope), verified.expires_at + self._tokens.rules.skew_s)
+        if verified.generation < standing.generation:  # a later one is not known here yet
+            raise CredentialRevoked("the account's secret was replaced, or the account disabled, since")
+        return _Known(_within(standing.principal, verified.scope), verified.expires_at + self._tokens.rules.skew_s)
 
-    async def _standing(self, tenant: TenantId, subject: SubjectId) -> Principal:
-        standing = await self._standings.principal(tenant, subject)
+    async def _standing(self, tenant: TenantId, subject: SubjectId) -> Standing:
+        standing = await self._standings.of(tenant, subject)
         if standing is None:
             raise CredentialRevoked("the account may not act any more")
         return standing

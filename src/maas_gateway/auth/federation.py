@@ -2,7 +2,8 @@
 
 Rules:
 - nobody is asked anything for an issuer and audience that no tenant has registered, and none of our own tokens comes
-  here; a token for two registered audiences says of no tenant that it is meant;
+  here; an issuer is the first tenant's that registers it, or that of the tenants for which the operator lists its host;
+- a token for two registered audiences says of no provider that it is meant;
 - an identity token counts like an access token, if it is for the registered audience;
 - the header names the key and its algorithm, which is the one that the key is for; `crit` is refused; what else
   stands there is not looked at;
@@ -145,8 +146,9 @@ class Federation:
         providers = await store.counting_providers(self._database)
         return {
             (provider.issuer, provider.audience): (provider, slug)
-            for provider, slug in providers
-            if self._hosts.has(provider.issuer)  # the operator may have taken it off the list since
+            for provider, slug, is_first in providers
+            if self._hosts.has(provider.issuer, slug)  # the operator may have taken it off the list since
+            and (is_first or self._hosts.is_of_tenants(provider.issuer))
         }
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:

@@ -3,7 +3,9 @@
 Rules: an unknown name and a wrong secret take the same time and give the same text; who keeps failing waits
 (see `throttle`), but a service account's right secret always counts: its 256 random bits are not found by trying,
 so that failures of others need not keep it out. The scope is what was asked for, never more than the bindings give,
-and all of that if nothing was asked. A user's sign-in can be refreshed, for no more than it was for; a service
+and all of that if nothing was asked. What is given is of the account's generation that was read together with the
+secret that was checked: if the secret is replaced meanwhile, a user is refused, and a service account's token is
+worth nothing. A user's sign-in can be refreshed, for no more than it was for; a service
 account has its secret and needs none.
 
 Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
@@ -12,11 +14,12 @@ Source: RFC 6749 sections 4.3, 4.4, 5.2 and 6.
 from dataclasses import dataclass
 from uuid import UUID
 
+from maas_gateway.accounts import store as accounts
 from maas_gateway.accounts.user import User
 from maas_gateway.auth import client_secrets, store
 from maas_gateway.auth.passwords import Passwords
 from maas_gateway.auth.refresh import RefreshTokens
-from maas_gateway.auth.standing import Standings
+from maas_gateway.auth.standing import Standing, Standings
 from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.auth.tokens import PASSWORD_CLIENT, Tokens
 from maas_gateway.database.engine import Database
@@ -41,6 +44,16 @@ class IssuedToken:
     life_s: int
     scope: str
     principal: Principal
+    refresh_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """As what an account has proved who it is, and what else comes of that."""
+
+    client_id: str
+    generation: int
+    family: UUID | None = None
     refresh_token: str = ""
 
 
@@ -74,7 +87,7 @@ class SignIn:
             address: the client's; "" where there is none.
 
         Raises:
-            Unauthenticated: the name or the password is wrong, or the account may not act.
+            Unauthenticated: the name or the password is wrong or was replaced meanwhile, or the account may not act.
             TooManyAttempts: it comes too early after others that failed.
             Overloaded: too many sign-ins are being looked at.
             InvalidRequest: the scope names what is no permission.
@@ -82,10 +95,11 @@ class SignIn:
         user = await self._proven(username, password, address)
         if user is None:
             raise Unauthenticated("the username or the password is wrong")
-        principal = _active(await self._standings.principal(user.tenant, user.subject))
+        principal = _active(await self._standings.of(user.tenant, user.subject))
         granted = _granted(principal, scope)
-        text, family = await self._refresh.begin(user.tenant, user.subject, granted)
-        return await self._issue(principal, PASSWORD_CLIENT, granted, family=family, refresh_token=text)
+        text, family = await self._refresh.begin(user, granted)
+        proved = _Proved(PASSWORD_CLIENT, user.generation, family, text)
+        return await self._issue(principal, granted, proved)
 
     async def by_secret(self, client_id: str, secret: str, scope: str | None = None, *, address: str) -> IssuedToken:
         """Sign a service account in.
@@ -107,8 +121,8 @@ class SignIn:
         if not client_secrets.is_right(secret, digest) or account is None:
             await self._throttle.failed(f"client {client_id}", address)
             raise Unauthenticated("the client id or the client secret is wrong")
-        principal = _active(await self._standings.principal(account.tenant, account.subject))
-        return await self._issue(principal, client_id, _granted(principal, scope))
+        principal = _active(await self._standings.of(account.tenant, account.subject))
+        return await self._issue(principal, _granted(principal, scope), _Proved(client_id, account.generation))
 
     async def by_refresh(self, text: str, scope: str | None = None) -> IssuedToken:
         """Exchange a refresh token for a new access token and a new refresh token.
@@ -119,10 +133,12 @@ class SignIn:
             InvalidRequest: the scope names what is no permission.
         """
         asked = None if not scope else _permissions(scope)
-        spent, following = await self._refresh.spend(text)
-        principal = _active(await self._standings.principal(spent.tenant, spent.subject))
-        granted = principal.anywhere & (spent.scope if asked is None else spent.scope & asked)
-        return await self._issue(principal, PASSWORD_CLIENT, granted, family=spent.family, refresh_token=following)
+        spent = await self._refresh.spend(text)
+        token = spent.token
+        principal = _active(await self._standings.of(token.tenant, token.subject))
+        granted = principal.anywhere & (token.scope if asked is None else token.scope & asked)
+        proved = _Proved(PASSWORD_CLIENT, spent.generation, token.family, spent.following)
+        return await self._issue(principal, granted, proved)
 
     async def _proven(self, username: str, password: str, address: str) -> User | None:
         """Return the user whose password it is, or None."""
@@ -133,28 +149,27 @@ class SignIn:
                 return None
             await self._throttle.succeeded(attempt, user.tenant, user.subject)
         if stronger is not None:
-            await store.rehash(self._database, user, stronger)
+            async with self._database.write(user.tenant) as session:
+                await accounts.rehash(session, user, stronger)
         return user
 
-    async def _issue(
-        self,
-        principal: Principal,
-        client_id: str,
-        granted: frozenset[Permission],
-        *,
-        family: UUID | None = None,
-        refresh_token: str = "",
-    ) -> IssuedToken:
+    async def _issue(self, principal: Principal, granted: frozenset[Permission], proved: _Proved) -> IssuedToken:
         token = await self._tokens.issue(
-            principal.tenant, principal.subject, client_id=client_id, scope=granted, family=family
+            principal.tenant,
+            principal.subject,
+            client_id=proved.client_id,
+            scope=granted,
+            generation=proved.generation,
+            family=proved.family,
         )
-        return IssuedToken(token, self._tokens.rules.life_s, " ".join(sorted(granted)), principal, refresh_token)
+        scope = " ".join(sorted(granted))
+        return IssuedToken(token, self._tokens.rules.life_s, scope, principal, proved.refresh_token)
 
 
-def _active(principal: Principal | None) -> Principal:
-    if principal is None:
+def _active(standing: Standing | None) -> Principal:
+    if standing is None:
         raise Unauthenticated("the account may not act any more")
-    return principal
+    return standing.principal
 
 
 def _granted(principal: Principal, scope: str | None) -> frozenset[Permission]:

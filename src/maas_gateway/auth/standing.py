@@ -5,6 +5,7 @@ changes, which this process notices at once for its own acts and by the change c
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -20,24 +21,37 @@ from maas_gateway.principal import Principal
 MAX_KEPT: Final = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A subject that may act.
+
+    Attributes:
+        principal: with all that its bindings permit.
+        generation: its account's; tokens of an earlier one are worth nothing.
+    """
+
+    principal: Principal
+    generation: int
+
+
 class Standings:
     """What every subject's bindings permit now."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: Memory[tuple[TenantId, SubjectId], Principal | None] = Memory(MAX_KEPT)
+        self._kept: Memory[tuple[TenantId, SubjectId], Standing | None] = Memory(MAX_KEPT)
 
     def forget(self) -> None:
         """Ask the database again from now on."""
         self._kept.forget()
 
-    async def principal(self, tenant: TenantId, subject: SubjectId) -> Principal | None:
-        """Return the subject with all that its bindings permit, or None where it may not act."""
+    async def of(self, tenant: TenantId, subject: SubjectId) -> Standing | None:
+        """Return a subject's standing, or None where it may not act."""
         return await self._kept.find((tenant, subject), partial(self._ask, tenant, subject))
 
-    async def _ask(self, tenant: TenantId, subject: SubjectId) -> Principal | None:
+    async def _ask(self, tenant: TenantId, subject: SubjectId) -> Standing | None:
         found = await store.account(self._database, tenant, subject)
-        return None if found is None else _principal(found)
+        return None if found is None else Standing(_principal(found), found.account.generation)
 
 
 def permits(

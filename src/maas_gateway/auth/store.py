@@ -17,11 +17,12 @@ from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.accounts.binding import RoleBinding
 from maas_gateway.accounts.service_account import ServiceAccount
 from maas_gateway.accounts.user import User
-from maas_gateway.auth.attempts import MAX_REMEMBERED, Attempts, Keys
+from maas_gateway.auth.attempts import MAX_REMEMBERED, Address, Attempts, Counted, Keys
 from maas_gateway.auth.identity_provider import ClaimRule, IdentityProvider
 from maas_gateway.auth.refresh_token import RefreshToken
 from maas_gateway.auth.tables import (
     IDENTITY_PROVIDERS,
+    REFRESH_FAMILIES,
     REFRESH_TOKENS,
     REVOKED_TOKENS,
     SIGN_IN_ADDRESSES,
@@ -52,23 +53,6 @@ class Account:
     account: User | ServiceAccount
     slug: str
     bindings: tuple[RoleBinding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an account has signed in from.
-
-    Attributes:
-        tenant: the account's.
-        subject: the account's identifier.
-        pair: the digest of the account and the address.
-        last_at: when it did so last.
-    """
-
-    tenant: TenantId
-    subject: SubjectId
-    pair: str
-    last_at: datetime
 
 
 async def user(database: Database, username: str) -> User | None:
@@ -122,6 +106,28 @@ async def api_key(database: Database, key_id: str) -> APIKey | None:
         return await accounts.api_key(session, key_id)
 
 
+async def add_family(session: TenantSession, first: RefreshToken, *, generation: int) -> None:
+    """Write a new sign-in, with its first token.
+
+    Args:
+        session: in which its account is locked.
+        first: the token.
+        generation: the account's.
+    """
+    of = {"subject_id": first.subject, "generation": generation, "expires_at": first.expires_at}
+    await session.insert(REFRESH_FAMILIES, id=first.family, **of)
+    await add_refresh_token(session, first)
+
+
+async def lock_family(session: TenantSession, family: uuid.UUID) -> int | None:
+    """Return the generation of the account in which it signed in, or None where that sign-in has ended.
+
+    Until the transaction ends, nobody else spends a token of it or ends it.
+    """
+    row = await session.row(REFRESH_FAMILIES, REFRESH_FAMILIES.c.id == family, for_update=True)
+    return None if row is None else int(row["generation"])
+
+
 async def add_refresh_token(session: TenantSession, token: RefreshToken) -> None:
     """Write a new refresh token."""
     await session.insert(
@@ -158,21 +164,25 @@ async def spend_refresh_token(session: TenantSession, token: RefreshToken, now: 
 
 
 async def end_family(session: TenantSession, family: uuid.UUID, *, until: datetime) -> None:
-    """End a sign-in: its refresh tokens, and until then the access tokens that came from it."""
+    """End a sign-in: its refresh tokens, and until then the access tokens that came from it.
+
+    The family goes first: that waits for who is spending a token of it, and then sees what came of that.
+    """
+    await session.delete(REFRESH_FAMILIES, REFRESH_FAMILIES.c.id == family)
     await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.family == family)
     await revoke(session, family.hex, until=until)
 
 
+async def end_families(session: TenantSession, subject: uuid.UUID) -> None:
+    """End every sign-in of an account that is locked; its access tokens end with its generation."""
+    for table in (REFRESH_FAMILIES, REFRESH_TOKENS):
+        await session.delete(table, table.c.subject_id == subject)
+
+
 async def drop_account(session: TenantSession, subject: uuid.UUID) -> None:
     """Delete what is kept here of an account that is being deleted."""
-    await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
+    await end_families(session, subject)
     await session.delete(SIGN_IN_ADDRESSES, SIGN_IN_ADDRESSES.c.subject_id == subject)
-
-
-async def families(session: TenantSession, subject: uuid.UUID) -> frozenset[uuid.UUID]:
-    """Return the sign-ins of an account that have not been ended."""
-    rows = await session.rows(REFRESH_TOKENS, REFRESH_TOKENS.c.subject_id == subject)
-    return frozenset(row["family"] for row in rows)
 
 
 async def revoke(session: TenantSession, token_id: str, *, until: datetime) -> None:
@@ -190,7 +200,7 @@ async def revoked(database: Database, now: datetime) -> frozenset[str]:
 
 async def drop_every(session: TenantSession) -> None:
     """Delete what is kept here of every account of the session's tenant, and its identity providers."""
-    for table in (REFRESH_TOKENS, SIGN_IN_ADDRESSES, IDENTITY_PROVIDERS):
+    for table in (REFRESH_FAMILIES, REFRESH_TOKENS, SIGN_IN_ADDRESSES, IDENTITY_PROVIDERS):
         await session.delete(table)
     await session.bump(accounts.TOPIC)
 
@@ -198,7 +208,8 @@ async def drop_every(session: TenantSession) -> None:
 async def drop_expired(database: Database, now: datetime) -> None:
     """Delete what is worth nothing by now, whichever tenant's."""
     async with write_all(database) as session:
-        await session.delete(REFRESH_TOKENS, REFRESH_TOKENS.c.expires_at < now)
+        for table in (REFRESH_FAMILIES, REFRESH_TOKENS):
+            await session.delete(table, table.c.expires_at < now)
         await session.delete(REVOKED_TOKENS, REVOKED_TOKENS.c.until < now)
 
 
@@ -218,9 +229,12 @@ async def attempts(database: Database, keys: Keys) -> tuple[Mapping[str, Attempt
 
 
 async def count_attempt(
-    database: Database, keys: Collection[str], now: datetime, wait_s: Callable[[Mapping[str, Attempts]], float]
-) -> float:
-    """Count an attempt under each key, unless what is counted there already says to wait.
+    database: Database,
+    keys: Collection[str],
+    now: datetime,
+    following: Callable[[Mapping[str, Attempts]], Mapping[str, Attempts]],
+) -> Counted:
+    """Count an attempt under each key.
 
     Nobody else counts under any of them meanwhile; the order of the keys keeps two from waiting for each other.
 
@@ -228,44 +242,51 @@ async def count_attempt(
         database: the main database.
         keys: under which to count.
         now: when it is made.
-        wait_s: the seconds to wait by what is counted; 0 for none.
-
-    Returns:
-        The seconds to wait; 0 if it was counted.
+        following: what is counted with it, from what is; what it raises is raised, and nothing counted.
     """
+    counted = SIGN_IN_ATTEMPTS.c
     async with write_all(database) as session:
         found = {}
         for key in sorted(keys):
             row = await session.insert_or_lock(SIGN_IN_ATTEMPTS, key=key, n_failed=0, last_at=now)
             found[key] = Attempts(row["n_failed"], row["last_at"])
-        wait = wait_s(found)
-        for key, before in found.items() if not wait else ():
-            n_failed = before.n_failed_at(now) + 1
-            await session.update(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key == key, n_failed=n_failed, last_at=now)
-    return wait
+        after = following(found)
+        for key, one in after.items():
+            await session.update(SIGN_IN_ATTEMPTS, counted.key == key, n_failed=one.n_failed, last_at=one.last_at)
+    return {key: (found[key], one) for key, one in after.items()}
 
 
 async def uncount_attempt(
-    database: Database, keys: Collection[str], *, cleared: Collection[str] = (), remembered: Address | None = None
+    database: Database, made: Counted, *, cleared: Collection[str] = (), remembered: Address | None = None
 ) -> None:
-    """Take one attempt off what is counted under each key.
+    """Take one attempt off what is counted under each key, as if it had not been made where none has been since.
 
     Args:
         database: the main database.
-        keys: under which it was counted.
-        cleared: those of them under which all is forgotten.
+        made: the attempt.
+        cleared: keys under which all is forgotten.
         remembered: where the account has signed in from, to be kept with the latest of its addresses.
     """
     counted = SIGN_IN_ATTEMPTS.c
     async with write_all(database) as session:
-        for key in sorted(keys):  # in the order in which they are locked to be counted
+        for key in sorted({*made, *cleared}):  # in the order in which they are locked to be counted
             if key in cleared:
                 await session.delete(SIGN_IN_ATTEMPTS, counted.key == key)
-            else:
+                continue
+            before, after = made[key]
+            is_last = (counted.key == key, counted.n_failed == after.n_failed, counted.last_at == after.last_at)
+            was = {"n_failed": before.n_failed, "last_at": before.last_at}
+            if not await session.update(SIGN_IN_ATTEMPTS, *is_last, **was):
                 less = counted.n_failed - 1
                 await session.update(SIGN_IN_ATTEMPTS, counted.key == key, counted.n_failed > 0, n_failed=less)
         if remembered is not None:
             await _remember(session.within(remembered.tenant), remembered)
+
+
+async def forget_attempts(database: Database, key: str) -> None:
+    """Forget what is counted under one key."""
+    async with write_all(database) as session:
+        await session.delete(SIGN_IN_ATTEMPTS, SIGN_IN_ATTEMPTS.c.key == key)
 
 
 async def _remember(session: TenantSession, address: Address) -> None:
@@ -323,20 +344,29 @@ async def identity_providers(session: TenantSession) -> tuple[IdentityProvider, 
     return tuple(map(_identity_provider, await session.rows(IDENTITY_PROVIDERS, order_by=[IDENTITY_PROVIDERS.c.name])))
 
 
-async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str], ...]:
-    """Return every enabled identity provider of an active tenant, each with the tenant's slug."""
+async def slug_and_others(database: Database, tenant: TenantId, issuer: str) -> tuple[str, bool]:
+    """Return a tenant's slug, and whether another tenant has registered an issuer."""
     async with read_all(database) as session:
-        rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.is_enabled)
+        found = await tenants.by_id(session, tenant)
+        rows = await session.rows(IDENTITY_PROVIDERS, IDENTITY_PROVIDERS.c.issuer == issuer)
+    return "" if found is None else found.slug, any(row["tenant_id"] != tenant for row in rows)
+
+
+async def counting_providers(database: Database) -> tuple[tuple[IdentityProvider, str, bool], ...]:
+    """Return every enabled identity provider of an active tenant.
+
+    Returns:
+        Each with the tenant's slug, and whether the tenant is the first of those that have registered its issuer.
+    """
+    order = [IDENTITY_PROVIDERS.c.created_at, IDENTITY_PROVIDERS.c.id]
+    async with read_all(database) as session:
+        rows = await session.rows(IDENTITY_PROVIDERS, order_by=order)
         found = {key: await tenants.by_id(session, TenantId(key)) for key in {row["tenant_id"] for row in rows}}
     slugs = {TenantId(key): t.slug for key, t in found.items() if t is not None and t.state is TenantState.ACTIVE}
-    providers = map(_identity_provider, rows)
-    return tuple((provider, slugs[provider.tenant]) for provider in providers if provider.tenant in slugs)
-
-
-async def rehash(database: Database, user: User, password_hash: str) -> None:
-    """Replace a user's password hash by a stronger one of the same password."""
-    async with database.write(user.tenant) as session:
-        await accounts.rehash(session, user.subject, password_hash)
+    first: dict[str, TenantId] = {}
+    providers = [(each, first.setdefault(each.issuer, each.tenant)) for each in map(_identity_provider, rows)]
+    counting = [(each, owner) for each, owner in providers if each.is_enabled and each.tenant in slugs]
+    return tuple((each, slugs[each.tenant], each.tenant == owner) for each, owner in counting)
 
 
 def _identity_provider(row: RowMapping) -> IdentityProvider:

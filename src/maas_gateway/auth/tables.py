@@ -6,6 +6,16 @@ from sqlalchemy import JSON, Boolean, Column, Integer, String, Table, UniqueCons
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
 
+REFRESH_FAMILIES: Final = Table(
+    "refresh_families",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False, index=True),
+    Column("subject_id", Uuid, nullable=False, index=True),
+    Column("generation", Integer, nullable=False),  # the account's when it signed in
+    Column("expires_at", UTCDateTime, nullable=False, index=True),
+)
+
 REFRESH_TOKENS: Final = Table(
     "refresh_tokens",
     METADATA,

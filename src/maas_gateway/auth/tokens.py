@@ -51,6 +51,7 @@ class VerifiedToken:
         subject: who.
         scope: what was asked for; never more than the bindings gave then.
         expires_at: seconds since the epoch.
+        generation: the account's when it proved who it is; 0 where none is said, as by an earlier version of this program.
         token_id: its `jti`; where it comes from a sign-in that can be refreshed, that family's identifier is
             the part before a dot.
     """
@@ -60,6 +61,7 @@ class VerifiedToken:
     scope: frozenset[Permission]
     expires_at: int
     token_id: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,19 @@ class Tokens:
         *,
         client_id: str,
         scope: frozenset[Permission],
+        generation: int,
         family: UUID | None = None,
     ) -> str:
-        """Return a signed access token for a subject that has proved who it is, perhaps within a family."""
+        """Return a signed access token for a subject that has proved who it is, perhaps within a family.
+
+        Args:
+            tenant: the subject's.
+            subject: who.
+            client_id: what it signed in with.
+            scope: what the token is for.
+            generation: the account's when its secret was checked.
+            family: the sign-in that it comes from.
+        """
         token_id = secrets.token_urlsafe(16)
         signer = await self._keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)
         now = int(self._clock.unix_s())
@@ -129,6 +141,7 @@ class Tokens:
             "client_id": client_id,
             "scope": " ".join(sorted(scope)),
             "tenant": str(tenant),
+            "generation": generation,
         }
         headers = {"typ": TYPE, "kid": signer.key_id}
         return str(jwt.encode(claims, _SigningKey(signer), algorithm=ALGORITHM, headers=headers))
@@ -169,6 +182,7 @@ class Tokens:
                 scope=frozenset(Permission(text) for text in claims["scope"].split()),
                 expires_at=claims["exp"],
                 token_id=claims["jti"],
+                generation=claims.get("generation", 0),
             )
         except ValueError as cause:
             raise TokenInvalid("the token's claims are not those of an access token") from cause
@@ -176,7 +190,8 @@ class Tokens:
     def _check_types(self, claims: Mapping[str, Any]) -> None:
         texts = all(isinstance(claims.get(name), str) for name in _TEXTS)
         times = all(type(claims.get(name)) is int and 0 <= claims[name] < 2**40 for name in _TIMES)
-        if not texts or not times:
+        generation = claims.get("generation", 0)
+        if not texts or not times or type(generation) is not int or not 0 <= generation < 2**40:
             raise TokenInvalid("the token's claims are not those of an access token")
         if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFE_S:
             raise TokenInvalid("the token's life is not one that this gateway gives")

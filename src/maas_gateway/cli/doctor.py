@@ -105,7 +105,8 @@ def _advice(settings: Settings) -> list[str]:
     if settings.http.workers > 1 and settings.quotas.url is None:
         notes.append(
             f"each of the {settings.http.workers} workers has its own part of every rate limit and knows nothing of"
-            " other machines; quotas.url names a Valkey or Redis where all count together"
+            " other machines; a limit of fewer requests or places than there are workers allows one to each;"
+            " quotas.url names a Valkey or Redis where all count together"
         )
     if settings.http.workers > 1 and settings.main_url.startswith("sqlite"):
         notes.append("several workers share one SQLite file; PostgreSQL serves management calls of many workers better")

@@ -1,9 +1,18 @@
-"""A long act followed with a progress bar until it ends."""
+"""What takes long, followed with a progress bar: an act until it ends, an upload until it is answered."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from maas_gateway.client.gateway import GatewayClient
 
@@ -28,3 +37,24 @@ def follow(gateway: GatewayClient, operation: dict[str, Any], what: str, *, as_j
             operation = gateway.operation(operation["id"])
         bar.update(task, completed=operation["done"], total=operation["total"])
     return operation
+
+
+@contextmanager
+def sending(name: str, n_bytes: int, *, is_silent: bool) -> Iterator[Callable[[int], None]]:
+    """Show how far an upload is; yields what is told of each piece's bytes.
+
+    Args:
+        name: what is sent.
+        n_bytes: how much it is.
+        is_silent: whether no bar is wanted.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, disable=is_silent) as bar:
+        task = bar.add_task(f"Pushing {name}", total=n_bytes)
+
+        def tell(n_sent: int) -> None:
+            bar.advance(task, n_sent)
+            if bar.finished:
+                bar.update(task, description="Scanning, converting, sealing")
+
+        yield tell

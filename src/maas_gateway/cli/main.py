@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from maas_gateway.cli import keys, models, publisher_keys, tenants, tokens, users
+from maas_gateway.cli import keys, models, publisher_keys, publishing_rules, tenants, tokens, users
 from maas_gateway.cli.remote_options import HERE, As, Folder, Token, Url
 from maas_gateway.client.failure import GatewayRefused
 from maas_gateway.errors import (
@@ -37,6 +37,7 @@ app = typer.Typer(
 database = typer.Typer(help="The gateway's own databases.", no_args_is_help=True)
 app.add_typer(models.app, name="models")
 app.add_typer(publisher_keys.app, name="publisher-keys")
+app.add_typer(publishing_rules.app, name="publishing-rules")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(users.app, name="users")

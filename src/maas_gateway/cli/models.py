@@ -1,16 +1,22 @@
-"""`models`: push, list, promote, label, erase."""
+"""`models`: scan, push, list, show, release, promote, retire, label, delete, rescan, erase."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from maas_gateway.cli.remote_options import HERE, As, AsJson, Folder, Token, Url
+from maas_gateway.errors import ModelNotFound
 
 app = typer.Typer(help="Models of a running gateway.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
+Form = Annotated[
+    str | None, typer.Option("--format", help="keras, savedmodel, tflite or onnx.  [default: told from the content]")
+]
+_FILE = "A .keras, .tflite or .onnx file, or a SavedModel: packed, or its folder."
 Number = Annotated[int, typer.Argument(metavar="VERSION", help="The version's number, from 1.")]
 
 
@@ -28,9 +34,26 @@ How to make and register a key: maas-gateway publisher-keys --help
 """
 
 
+@app.command()
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help=_FILE)],
+    form: Form = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what the gateway's scanner says of a file; no gateway is needed.
+
+    Exit code 0: it would be taken, into quarantine if a person is asked for. 65: it is refused. 66: there is no such file.
+    """
+    from maas_gateway.cli.scan import run_scan
+
+    code = run_scan(path, form, as_json=as_json)
+    if code:
+        raise typer.Exit(code)
+
+
 @app.command(epilog=_SIGNED)
 def push(
-    path: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A .keras file.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help=_FILE)],
     model: Name,
     version: Number,
     signature: Annotated[
@@ -46,31 +69,28 @@ def push(
         Path | None,
         typer.Option("--bundle", exists=True, dir_okay=False, help="The same as an OpenSSF model-signing bundle."),
     ] = None,
+    form: Form = None,
     url: Url = None,
     token: Token = None,
     role: As = None,
     data_dir: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model as a version; it is scanned, converted, compared and sealed, and serves once promoted."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    """Upload a model as a version; it is scanned, converted, compared and sealed, and serves once promoted.
 
+    Where a scanner asks for a person, it waits in quarantine until somebody releases it.
+    """
+    from maas_gateway.cli.following import sending
+    from maas_gateway.cli.model_files import ModelFile
     from maas_gateway.cli.remote import connect
 
     signed = _signed(signature, key_id, bundle)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        connect(url, token, data_dir, role=role, default="publisher") as gateway,
-        Progress(*columns, disable=as_json) as bar,
-    ):
-        task = bar.add_task(f"Pushing {path.name}", total=path.stat().st_size)
-
-        def tell(n_bytes: int) -> None:
-            bar.advance(task, n_bytes)
-            if bar.finished:
-                bar.update(task, description="Scanning, converting, sealing")
-
-        staged = gateway.push(path, model, version, tell, key_id=key_id, **signed)
+    with ExitStack() as held:
+        file = held.enter_context(ModelFile(path))
+        found = file.format(form)
+        gateway = held.enter_context(connect(url, token, data_dir, role=role, default="publisher"))
+        tell = held.enter_context(sending(file.name, file.size_bytes, is_silent=as_json))
+        staged = gateway.push(file, model, version, tell, form=found, key_id=key_id, **signed)
     if as_json:
         typer.echo(json.dumps(staged))
     else:
@@ -78,12 +98,12 @@ def push(
 
 
 def _tell(staged: dict[str, Any]) -> None:
-    name, error = f"{staged['model']} version {staged['version']}", staged["plan"]["max_relative_error"]
-    typer.echo(f"{name} is {staged['stage']}, sealed; it answers as the original within {error:.0e}.")
-    if staged["publisher"]:
-        typer.echo(f"Signed by {staged['publisher']['name']} (key {staged['publisher']['key_id']}).")
-    if staged["stage"] == "staged":
-        typer.echo(f"Next: maas-gateway models promote {staged['model']} {staged['version']}")
+    from maas_gateway.cli.version_texts import next_step, print_version
+
+    print_version(staged)
+    following = next_step(staged)
+    if following:
+        typer.echo(following)
 
 
 def _signed(signature: Path | None, key_id: str | None, bundle: Path | None) -> dict[str, bytes]:
@@ -110,11 +130,127 @@ def list_models(
     for model in found:
         for version in model["versions"]:
             labels = ", ".join(label for label, to in model["labels"].items() if to == version["version"])
-            typer.echo(
-                f"{model['name']}  {version['version']}  {version['stage']}  {version['size_bytes']} B  {labels}"
-            )
+            forms = "+".join(plan["runtime"] for plan in version["plans"])
+            noted = f"{len(version['findings'])} findings" if version["findings"] else ""
+            columns = (model["name"], version["version"], version["stage"], f"{version['size_bytes']} B", forms)
+            typer.echo("  ".join(str(column) for column in (*columns, labels, noted) if column != ""))
     if not found:
         typer.echo("No models yet. Push one: maas-gateway models push FILE MODEL 1")
+
+
+@app.command()
+def show(
+    model: Name,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", help="One version.  [default: all]")] = None,
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    data_dir: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's versions: stage, findings, who released it, and the forms in which it can be served."""
+    from maas_gateway.cli.remote import connect
+    from maas_gateway.cli.version_texts import print_version
+
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
+        found = gateway.model(model)
+    versions = [known for known in found["versions"] if version in {None, known["version"]}]
+    if not versions and version is not None:
+        raise ModelNotFound(f"model '{model}/versions/{version}' not found")
+    if as_json:
+        typer.echo(json.dumps({**found, "versions": versions}))
+        return
+    for known in versions:
+        print_version(known, [label for label, to in found["labels"].items() if to == known["version"]])
+
+
+@app.command()
+def release(
+    model: Name,
+    version: Number,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is good, for the record.")] = "",
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    data_dir: Folder = HERE,
+) -> None:
+    """Let a version out of quarantine, because you have looked at its findings."""
+    from maas_gateway.cli.remote import connect
+
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
+        released = gateway.release(model, version, reason)
+    typer.echo(f"{model} version {version} is {released['stage']}, released.")
+
+
+@app.command()
+def retire(
+    model: Name,
+    version: Number,
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    data_dir: Folder = HERE,
+) -> None:
+    """Have a version serve no longer; it can be promoted again."""
+    from maas_gateway.cli.remote import connect
+
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
+        gateway.retire(model, version)
+    typer.echo(f"{model} version {version} is retired.")
+
+
+@app.command()
+def delete(
+    model: Name,
+    version: Annotated[
+        int | None, typer.Argument(metavar="VERSION", help="The version.  [default: the model, which has none]")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    data_dir: Folder = HERE,
+) -> None:
+    """Delete a version that does not serve, for good; or a model that has no version left."""
+    from maas_gateway.cli.remote import connect
+
+    what = model if version is None else f"{model} version {version}"
+    if not yes:
+        typer.confirm(f"Delete {what}, for ever?", abort=True)
+    with connect(url, token, data_dir, role=role, default="publisher") as gateway:
+        gateway.delete(model, version)
+    typer.echo(f"{what} is deleted.")
+
+
+@app.command()
+def rescan(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, and tell what would be done.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Quarantine what serves too, where a person is newly asked for.")
+    ] = False,
+    all_tenants: Annotated[
+        bool, typer.Option("--all-tenants", help="As an operator: everybody's; numbers only.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
+    role: As = None,
+    data_dir: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every stored version again with today's rules; what they refuse is taken out of serving, into quarantine."""
+    from maas_gateway.cli.following import follow
+    from maas_gateway.cli.remote import connect
+    from maas_gateway.cli.version_texts import print_rescan
+
+    with connect(url, token, data_dir, role=role, default="operator" if all_tenants else "owner") as gateway:
+        operation = gateway.rescan(is_strict=strict, is_dry_run=dry_run, is_everywhere=all_tenants)
+        operation = follow(gateway, operation, "Looking again", as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps(operation))
+    else:
+        print_rescan(operation)
+    if operation["state"] != "succeeded":
+        raise typer.Exit(1)
 
 
 @app.command()

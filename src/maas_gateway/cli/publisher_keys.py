@@ -71,13 +71,13 @@ def list_keys(
     from maas_gateway.cli.remote import connect
 
     with connect(url, token, data_dir, role=role, default="owner") as gateway:
-        keys, is_required = gateway.publisher_keys(), gateway.requires_signature()
+        keys, rules = gateway.publisher_keys(), gateway.publishing_rules()
     if as_json:
-        typer.echo(json.dumps({"publisher_keys": keys, "requires_signature": is_required}))
+        typer.echo(json.dumps({"publisher_keys": keys, **rules}))
         return
     for key in keys:
         typer.echo(f"{key['key_id']}  {key['name']}  {key['created_at']}")
-    typer.echo("Uploads must be signed." if is_required else "Uploads may be unsigned.")
+    typer.echo("Uploads must be signed." if rules["requires_signature"] else "Uploads may be unsigned.")
 
 
 @app.command()
@@ -117,5 +117,5 @@ def require(
     from maas_gateway.cli.remote import connect
 
     with connect(url, token, data_dir, role=role, default="owner") as gateway:
-        gateway.require_signature(is_required=signed == "yes")
+        gateway.set_publishing_rules(requires_signature=signed == "yes")
     typer.echo("Uploads must be signed." if signed == "yes" else "Uploads may be unsigned.")

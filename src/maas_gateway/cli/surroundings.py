@@ -59,21 +59,28 @@ def of_machine(root: Path, opened_bytes: int) -> Iterator[str]:
 
 
 async def of_confinement() -> AsyncIterator[str]:
-    """Return what the process that converts uploads would be able to do: one is started to find out."""
+    """Return what processes that convert uploads or compute models would be able to do: one is started to find out."""
     try:
         answer = await run_child(_CHILD, limits=Limits(), deadline_s=_CHILD_WITHIN_S)
     except ChildFailed as failure:
-        yield f"no upload can be converted here, the confined process does not run: {failure.detail}"
+        yield (
+            "no upload can be converted here, and no model computed in a process of its own: confined processes do not "
+            f"run: {failure.detail}"
+        )
         return
+    yield (
+        "processes that convert uploads, and those that compute models which need one of their own, are bound here in: "
+        f"{', '.join(sorted({*answer.in_force} - {'cpu'}))}; conversions in processor time too"
+    )
     if "files" not in answer.in_force:
         yield (
-            "this kernel has no Landlock in force (Linux 5.13 and later have it): an upload that took over the process "
-            "that converts it could read what this user can, a root key in a file included"
+            "this kernel has no Landlock in force (Linux 5.13 and later have it): a model that took over the process "
+            "that converts or computes it could read what this user can, a root key in a file included"
         )
     if "network" not in answer.in_force:
         yield (
-            "processes get no network of their own here (user namespaces are off, or a container forbids them): an "
-            "upload that took over the process that converts it could reach what this machine can"
+            "processes get no network of their own here (user namespaces are off, or a container forbids them): a "
+            "model that took over the process that converts or computes it could reach what this machine can"
         )
 
 

@@ -4,19 +4,33 @@ Source: `/openapi.json` of the gateway; RFC 6749 section 4; RFC 9457.
 """
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import httpx
 
 from maas_gateway.client.failure import GatewayRefused
 
-_CHUNK_BYTES = 1 << 18
 _UPLOAD_TIMEOUT_S = 600.0
 _ERASE_TIMEOUT_S = 60.0
+
+
+class ModelContent(Protocol):
+    """What is uploaded: read twice, once for its digest."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return its length."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return its SHA-256, 32 bytes."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return it from the start, piece by piece."""
+        ...
 
 
 class GatewayClient:
@@ -100,42 +114,42 @@ class GatewayClient:
 
     def push(
         self,
-        path: Path,
+        file: ModelContent,
         model: str,
         version: int,
         on_progress: Callable[[int], None] = lambda _: None,
         *,
+        form: str = "keras",
         signature: bytes | None = None,
         key_id: str | None = None,
         bundle: bytes | None = None,
     ) -> dict[str, Any]:
-        """Upload a `.keras` file as a version.
+        """Upload a model as a version.
 
         Args:
-            path: the file.
+            file: its content.
             model: the model's name.
             version: the version's number.
             on_progress: told how many bytes were sent since it was last told.
+            form: its format, as the parameter `format` takes it.
             signature: a publisher's, of the file: DER, as `openssl dgst -sha256 -sign` writes it, or r ‖ s.
             key_id: which registered key made it; without it, every one is tried.
             bundle: in the place of `signature`, what `model_signing sign key` wrote about the file.
         """
-        with path.open("rb") as file:
-            digest = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+        digest = base64.b64encode(file.digest()).decode()
 
         def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    yield chunk
-                    on_progress(len(chunk))
+            for chunk in file.chunks():
+                yield chunk
+                on_progress(len(chunk))
 
         return self._call(
             "PUT",
-            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format=keras",
+            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format={quote(form, safe='')}",
             content=chunks(),
             headers={
                 "Content-Digest": f"sha-256=:{digest}:",
-                "Content-Length": str(path.stat().st_size),
+                "Content-Length": str(file.size_bytes),
                 **_signed(signature, key_id, bundle),
             },
             timeout=_UPLOAD_TIMEOUT_S,
@@ -145,6 +159,31 @@ class GatewayClient:
         """Have a version serve."""
         path = f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:promote"
         return self._call("POST", path, params={"exclusive": is_exclusive})
+
+    def model(self, model: str) -> dict[str, Any]:
+        """Return one model with its versions and labels."""
+        return self._call("GET", f"/admin/v1/models/{quote(model, safe='')}")
+
+    def release(self, model: str, version: int, reason: str = "") -> dict[str, Any]:
+        """Let a version out of quarantine."""
+        path = f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:release"
+        return self._call("POST", path, json={"reason": reason})
+
+    def retire(self, model: str, version: int) -> dict[str, Any]:
+        """Have a version serve no longer."""
+        return self._call("POST", f"/admin/v1/models/{quote(model, safe='')}/versions/{version}:retire")
+
+    def delete(self, model: str, version: int | None = None) -> None:
+        """Delete a version that does not serve, or a model that has no version."""
+        which = "" if version is None else f"/versions/{version}"
+        self._call("DELETE", f"/admin/v1/models/{quote(model, safe='')}{which}")
+
+    def rescan(
+        self, *, is_strict: bool = False, is_dry_run: bool = False, is_everywhere: bool = False
+    ) -> dict[str, Any]:
+        """Look at the tenant's versions again, or as an operator at every tenant's; return the operation."""
+        path = f"/admin/v1/{'tenants' if is_everywhere else 'models'}:rescan"
+        return self._call("POST", path, params={"strict": is_strict, "dry_run": is_dry_run})
 
     def label(self, model: str, label: str, version: int) -> dict[str, Any]:
         """Point a label at a version."""
@@ -164,13 +203,13 @@ class GatewayClient:
         """Have a key verify no upload any more."""
         self._call("DELETE", f"/admin/v1/publisher-keys/{quote(key_id, safe='')}")
 
-    def requires_signature(self) -> bool:
-        """Tell whether the caller's tenant takes signed uploads only."""
-        return bool(self._call("GET", "/admin/v1/publishing-rules")["requires_signature"])
+    def publishing_rules(self) -> dict[str, bool]:
+        """Tell what the caller's tenant demands: `requires_signature`, `requires_second_person`."""
+        return self._call("GET", "/admin/v1/publishing-rules")
 
-    def require_signature(self, *, is_required: bool) -> None:
-        """Say whether the caller's tenant takes signed uploads only."""
-        self._call("PUT", "/admin/v1/publishing-rules", json={"requires_signature": is_required})
+    def set_publishing_rules(self, **rules: bool) -> dict[str, bool]:
+        """Say what the caller's tenant demands; what is left out stays as it is."""
+        return self._call("PUT", "/admin/v1/publishing-rules", json=rules)
 
     def keyrings(self) -> list[dict[str, Any]]:
         """Return the caller's keyrings."""

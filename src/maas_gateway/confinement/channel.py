@@ -1,7 +1,7 @@
 """The child's side of the conversation: what a module that runs confined is given."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from maas_gateway.confinement.frames import (
@@ -52,6 +52,24 @@ class Channel:
                 raise FrameRejected("a frame in the request is of the wrong kind")
             yield payload
 
+    def calls(self) -> Iterator[tuple[dict[str, object], bytearray]]:
+        """Yield the calls that follow the request, each a header and bytes; each is answered before the next is asked for.
+
+        It ends when the parent has gone.
+
+        Raises:
+            FrameRejected: the parent went away in the middle of a call.
+        """
+        while prefix := self._incoming.read(PREFIX.size):
+            kind, length = unpack_prefix(prefix.ljust(PREFIX.size, b"\0"))
+            if kind is not FrameKind.CALL:
+                raise FrameRejected("a call does not begin with its header")
+            header = unpack_json(self._exactly(length))
+            body = bytearray()
+            for piece in self.request():
+                body += piece
+            yield header, body
+
     def started(self, in_force: tuple[str, ...]) -> None:
         """Tell the parent which limits are in force."""
         self._write(pack_json(FrameKind.STARTED, {"in_force": in_force, "pid": os.getpid()}))
@@ -60,11 +78,17 @@ class Channel:
         """Tell the parent how far the work is."""
         self._write(pack_json(FrameKind.PROGRESS, fields))
 
-    def answer(self, header: Mapping[str, object], payload: bytes | bytearray | memoryview = b"") -> None:
-        """Give the answer: a JSON object and perhaps bytes. Called once."""
-        self._write(pack_json(FrameKind.ANSWER, header))
-        for piece in split(payload):
-            self._write(pack(FrameKind.DATA, piece))
+    def answer(
+        self,
+        header: Mapping[str, object],
+        payload: bytes | bytearray | memoryview | Iterable[bytes | memoryview] = b"",
+    ) -> None:
+        """Give the answer: a JSON object and perhaps bytes, whole or in pieces of any size. Called once a request or call."""
+        self._outgoing.write(pack_json(FrameKind.ANSWER, header))
+        for part in [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload:
+            for piece in split(part):
+                self._outgoing.write(PREFIX.pack(FrameKind.DATA, len(piece)))
+                self._outgoing.write(piece)
         self._write(pack(FrameKind.END))
 
     def fail(self, kind: str, detail: str) -> None:

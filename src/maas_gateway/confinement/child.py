@@ -12,19 +12,25 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import maas_gateway
-from maas_gateway.confinement.conversation import ChildAnswer, ChildEvent, ChildGone, Heard, converse, keep_tail
+from maas_gateway.confinement.conversation import (
+    ChildAnswer,
+    ChildEvent,
+    ChildGone,
+    Heard,
+    Sink,
+    converse,
+    keep_tail,
+)
 from maas_gateway.confinement.failure import ChildFailed, FailureKind, explain, timed_out
-from maas_gateway.confinement.frames import VERSION, FrameKind, FrameRejected, pack_json
-from maas_gateway.confinement.limits import NOWHERE, Limits
+from maas_gateway.confinement.frames import FrameRejected
+from maas_gateway.confinement.limits import Limits
+from maas_gateway.confinement.program import command, environment, first, places
 
-_BOOT: Final = "import sys; sys.path[:0] = sys.argv[1:]; from maas_gateway.confinement.run import main; main()"
 _LAST_WORDS_S: Final = 2.0  # how long a child that closed its pipe may take to end by itself
 
 
@@ -37,6 +43,7 @@ async def run_child(
     arguments: Mapping[str, object] | None = None,
     on_progress: Callable[[ChildEvent], None] | None = None,
     max_answer_bytes: int = 1 << 30,
+    sink: Sink | None = None,
     n_threads: int = 2,
     search_paths: Iterable[Path] = (),
 ) -> ChildAnswer:
@@ -50,6 +57,7 @@ async def run_child(
         arguments: a JSON object for the module, at most 1 MiB.
         on_progress: called in this event loop for every progress message.
         max_answer_bytes: bound on header and payload together.
+        sink: takes the payload as it arrives, instead of the answer; an error it raises ends the child.
         n_threads: how many threads TensorFlow may compute with.
         search_paths: directories to import from, before the installed ones.
 
@@ -57,14 +65,18 @@ async def run_child(
         ChildFailed: it crashed, hung, ran out of memory, or broke the protocol.
     """
     heard = Heard()
-    paths = [str(path) for path in search_paths] + [str(Path(maas_gateway.__file__).parents[1])]
-    header = {"version": VERSION, "module": module, "arguments": arguments or {}, "limits": limits.to_json()}
-    process = await _start(paths, n_threads)
-    first_frame = pack_json(FrameKind.HEADER, header)
+    process = await _start(places(search_paths), n_threads)
+    first_frame = first(module, arguments or {}, limits)
     try:
         async with _within(deadline_s, process, heard):
             return await converse(
-                process, heard, first_frame, request, on_progress=on_progress, max_answer_bytes=max_answer_bytes
+                process,
+                heard,
+                first_frame,
+                request,
+                on_progress=on_progress,
+                max_answer_bytes=max_answer_bytes,
+                sink=sink,
             )
     except ChildFailed as failure:
         failure.has_started = bool(heard.in_force)
@@ -92,36 +104,16 @@ async def _within(deadline_s: float, process: Process, heard: Heard) -> AsyncIte
 
 
 async def _start(paths: list[str], n_threads: int) -> Process:
-    command = [sys.executable, "-I", "-B", "-X", "utf8", "-X", "faulthandler", "-c", _BOOT, *paths]
     return await asyncio.create_subprocess_exec(
-        *command,
+        *command(paths),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
-        env=_environment(n_threads),
+        env=environment(n_threads),
         cwd="/",
         close_fds=True,
         start_new_session=True,
     )
-
-
-def _environment(n_threads: int) -> dict[str, str]:
-    """Return the whole environment of a child: nothing of ours is in it."""
-    return {
-        "HOME": NOWHERE,
-        "TMPDIR": NOWHERE,
-        "KERAS_HOME": NOWHERE,
-        "KERAS_BACKEND": "tensorflow",
-        "LC_ALL": "C.UTF-8",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_NUM_INTRAOP_THREADS": str(n_threads),
-        "TF_NUM_INTEROP_THREADS": str(n_threads),
-        "OMP_NUM_THREADS": str(n_threads),
-        "OPENBLAS_NUM_THREADS": str(n_threads),
-        # glibc reserves 64 MiB of address space per arena, which RLIMIT_AS counts.
-        "MALLOC_ARENA_MAX": "2",
-    }
 
 
 def _kill(process: Process) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from maas_gateway.confinement.failure import ChildFailed, reported
 from maas_gateway.confinement.frames import PREFIX, FrameKind, FrameRejected, pack, split, unpack_json, unpack_prefix
+
+Sink = Callable[[bytes], Awaitable[None]]
+"""Takes an answer's payload piece by piece, each of at most 1 MiB, in order."""
 
 _KEPT_STDERR_BYTES: Final = 4096
 _MAX_PROGRESS_FRAMES: Final = 10_000
@@ -26,7 +29,7 @@ class ChildAnswer:
 
     Attributes:
         header: a JSON object.
-        payload: bytes, perhaps none.
+        payload: bytes, perhaps none; none where a sink took them.
         in_force: the limits that the child reports as applied, among them `network` and `files`
             where the kernel allows.
     """
@@ -60,6 +63,7 @@ async def converse(
     *,
     on_progress: Callable[[ChildEvent], None] | None,
     max_answer_bytes: int,
+    sink: Sink | None,
 ) -> ChildAnswer:
     """Send and receive at once, so that neither side waits for the other's full pipe."""
     try:
@@ -68,7 +72,7 @@ async def converse(
                 group.create_task(keep_tail(process, heard)),
                 group.create_task(_send(process, header, request)),
             )
-            answer = await _receive(process, heard, on_progress, max_answer_bytes=max_answer_bytes)
+            answer = await _receive(process, heard, on_progress, max_answer_bytes=max_answer_bytes, sink=sink)
             for task in others:
                 task.cancel()  # it has answered: what it did not read it does not need
             return answer
@@ -108,7 +112,12 @@ async def _each(request: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterato
 
 
 async def _receive(
-    process: Process, heard: Heard, on_progress: Callable[[ChildEvent], None] | None, *, max_answer_bytes: int
+    process: Process,
+    heard: Heard,
+    on_progress: Callable[[ChildEvent], None] | None,
+    *,
+    max_answer_bytes: int,
+    sink: Sink | None,
 ) -> ChildAnswer:
     n_progress = 0
     while True:
@@ -125,24 +134,31 @@ async def _receive(
                 raise reported(unpack_json(payload), heard.text())
             case FrameKind.ANSWER:
                 header = unpack_json(payload)
-                body = await _receive_payload(process, max_answer_bytes - len(payload))
-                return ChildAnswer(header, body, heard.in_force)
+                body = bytearray()
+                await _receive_payload(process, max_answer_bytes - len(payload), sink or _keeping(body))
+                return ChildAnswer(header, bytes(body), heard.in_force)
             case _:
                 raise FrameRejected("the child sent a frame out of turn")
 
 
-async def _receive_payload(process: Process, bytes_left: int) -> bytes:
-    body = bytearray()
+def _keeping(body: bytearray) -> Sink:
+    async def keep(piece: bytes) -> None:
+        body.extend(piece)
+
+    return keep
+
+
+async def _receive_payload(process: Process, bytes_left: int, sink: Sink) -> None:
     while True:
         kind, payload = await _read_frame(process)
         if kind is FrameKind.END:
-            return bytes(body)
+            return
         if kind is not FrameKind.DATA or not payload:
             raise FrameRejected("the child sent a frame out of turn")
         bytes_left -= len(payload)
         if bytes_left < 0:
             raise FrameRejected("the child's answer is larger than allowed")
-        body += payload
+        await sink(payload)
 
 
 async def _read_frame(process: Process) -> tuple[FrameKind, bytes]:

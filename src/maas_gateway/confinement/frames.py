@@ -7,7 +7,8 @@ Byte layout of a frame (version 1, which the parent's `HEADER` frame names):
 - offset 5, n bytes: JSON in UTF-8 (an object) or raw bytes, as the kind says.
 
 The parent sends HEADER, DATA*, END; the child sends STARTED, PROGRESS*, then either FAILED or
-ANSWER, DATA*, END.
+ANSWER, DATA*, END. To a child that stays (`resident`) the parent then sends a call, CALL, DATA*, END, which it
+answers by ANSWER, DATA*, END or by FAILED, after which it ends; then the next.
 """
 
 import json
@@ -31,6 +32,7 @@ class FrameKind(IntEnum):
     PROGRESS = 5  # JSON: whatever the child's module tells
     ANSWER = 6  # JSON: the answer's header
     FAILED = 7  # JSON: {"kind", "detail"}
+    CALL = 8  # JSON: a call's header
 
 
 class FrameRejected(ValueError):

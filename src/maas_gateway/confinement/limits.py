@@ -6,10 +6,13 @@ its own, a Landlock domain, a lock on memory) is tried, and the answer says whet
 
 import ctypes
 import mmap
+import os
 import resource
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 # Source: linux/prctl.h, linux/sched.h and asm-generic/mman-common.h.
@@ -41,12 +44,13 @@ class Limits:
         memory_bytes: RLIMIT_AS, the whole address space. TensorFlow 2.21 with a converter and an
             interpreter maps 2.4 GiB, of which it writes 0.5 GiB, before a model is loaded
             (measured; 2.2 GiB is the least that works), so the default leaves 1.6 GiB to the model.
-        cpu_s: RLIMIT_CPU, seconds of all threads together.
+        cpu_s: RLIMIT_CPU, seconds of all threads together; 0 sets no limit, for a child that stays.
         n_tasks: RLIMIT_NPROC, processes and threads. It counts in the child's own user namespace
             where it has one; elsewhere it would count the gateway's tasks too and is not set.
             The kernel does not apply it to root.
         file_size_bytes: RLIMIT_FSIZE; 0 means that no byte reaches any file. Pipes are no files.
         n_open_files: RLIMIT_NOFILE.
+        niceness: by how much it stands back behind the gateway for processor time, 0 to 19.
     """
 
     memory_bytes: int = 4 * _GIB
@@ -54,6 +58,7 @@ class Limits:
     n_tasks: int = 256
     file_size_bytes: int = 0
     n_open_files: int = 256
+    niceness: int = 0
 
     def to_json(self) -> dict[str, int]:
         """Return the limits by name."""
@@ -68,20 +73,23 @@ class Limits:
         """Bind this process by these limits, for good.
 
         Returns:
-            the names of the measures in force: always `memory`, `cpu`, `file-size`, `open-files`
-            and `core`; `network` and `tasks` where the kernel allows a namespace.
+            the names of the measures in force: always `memory`, `file-size`, `open-files` and `core`; `cpu`
+            where it is asked for; `network` and `tasks` where the kernel allows a namespace.
 
         Raises:
             OSError: the process is bound more tightly already.
         """
-        in_force = ["memory", "cpu", "file-size", "open-files", "core"]
+        in_force = ["memory", "file-size", "open-files", "core"]
+        _stand_back(self.niceness)
         has_own_namespace = _leave_network()
         if has_own_namespace:
             in_force += ["network", "tasks"]
             _set(resource.RLIMIT_NPROC, self.n_tasks)
         _set(resource.RLIMIT_CORE, 0)
-        # The soft limit ends the process by SIGXCPU, which tells the parent why; the hard one by SIGKILL.
-        resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_s, self.cpu_s + 1))
+        if self.cpu_s:
+            in_force.append("cpu")
+            # The soft limit ends the process by SIGXCPU, which tells the parent why; the hard one by SIGKILL.
+            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_s, self.cpu_s + 1))
         _set(resource.RLIMIT_FSIZE, self.file_size_bytes)
         _set(resource.RLIMIT_NOFILE, self.n_open_files)
         _set(resource.RLIMIT_AS, self.memory_bytes)
@@ -162,6 +170,17 @@ def bind_to_parent() -> None:
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _stand_back(niceness: int) -> None:
+    """Ask for less processor time than others: where each session is scheduled as a group, for the session too.
+
+    Source: sched(7), "The autogroup feature".
+    """
+    if niceness:
+        os.nice(niceness)
+        with suppress(OSError):  # a kernel may have no such groups, or one that is asked too often refuses
+            Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 def _set(kind: int, value: int) -> None:

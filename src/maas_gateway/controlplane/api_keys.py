@@ -1,8 +1,9 @@
 """API keys of the caller's tenant: made, changed, rotated, removed.
 
-Rules: a key is the caller's own or a service account's, never another person's; it permits nothing that
-its maker or its account is not permitted; its secret is answered once and stored as a digest; its
-identifier stays the same when the secret is rotated, and the old secret counts for as long as is asked.
+Rules: a key is the caller's own or a service account's, never another person's; it permits nothing that its maker or
+its account is not permitted; nobody has one count again, or longer, that permits more than they may; its secret is
+answered once and stored as a digest; its identifier stays the same when the secret is rotated, and the old secret
+counts for as long as is asked.
 """
 
 from dataclasses import replace
@@ -99,6 +100,7 @@ class ManageAPIKeys:
             if not is_own:
                 await _check_account(session, key.subject, permissions)
             await store.add_api_key(session, key)
+            await store.note_key_told(session, key, principal.subject)
             said = {"name": name, "subject": str(key.subject), "permissions": " ".join(sorted(permissions))}
             await self._acting.record(session, principal, "api-key.added", _thing(key.key_id), **said)
         self._acting.announce(store.TOPIC)
@@ -111,18 +113,22 @@ class ManageAPIKeys:
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
-            PermissionDenied: the caller may not.
+            PermissionDenied: the caller may not, or is not permitted all that the key permits and would have it count
+                where it does not now, or longer.
             InvalidRequest: the end has passed.
         """
         authorize_thing(principal, Permission.API_KEY_WRITE, principal.tenant, absent=_absent(key_id))
         self._check_end(expires_at)
         async with self._acting.database.write(principal.tenant) as session:
-            before = await _found(session, key_id)
+            before = await _found(session, key_id, for_update=True)
             key = replace(
                 before,
                 is_enabled=before.is_enabled if is_enabled is None else is_enabled,
                 expires_at=before.expires_at if expires_at is None else expires_at,
             )
+            if _counts_more(key, before):
+                is_own = key.subject == principal.subject
+                _refuse_more(key.permissions, principal.anywhere if is_own else principal.everywhere)
             await store.change_api_key(session, key)
             until = None if key.expires_at is None else key.expires_at.isoformat()
             said: dict[str, bool | str | None] = {"enabled": key.is_enabled, "expires_at": until}
@@ -145,7 +151,7 @@ class ManageAPIKeys:
         authorize_thing(principal, Permission.API_KEY_WRITE, principal.tenant, absent=_absent(key_id))
         secret = new_key_secret()
         async with self._acting.database.write(principal.tenant) as session:
-            before = await _found(session, key_id)
+            before = await _found(session, key_id, for_update=True)
             is_own = before.subject == principal.subject
             _refuse_more(before.permissions, principal.anywhere if is_own else principal.everywhere)
             if not is_own:
@@ -157,6 +163,7 @@ class ManageAPIKeys:
                 former_until=self._acting.clock.now() + grace if grace else None,
             )
             await store.change_api_key(session, key)
+            await store.note_key_told(session, key, principal.subject)
             said = {"grace_s": round(grace.total_seconds())}
             await self._acting.record(session, principal, "api-key.rotated", _thing(key_id), **said)
         self._acting.announce(store.TOPIC)
@@ -181,8 +188,8 @@ class ManageAPIKeys:
             raise InvalidRequest("expires_at: it lies in the past")
 
 
-async def _found(session: TenantSession, key_id: str) -> APIKey:
-    key = await store.api_key(session, key_id)
+async def _found(session: TenantSession, key_id: str, *, for_update: bool = False) -> APIKey:
+    key = await store.api_key(session, key_id, for_update=for_update)
     if key is None:
         raise _absent(key_id)
     return key
@@ -195,6 +202,12 @@ async def _check_account(session: TenantSession, subject: UUID, permissions: fro
     missing = permissions - permitted(binding.role for binding in await store.bindings(session, subject))
     if missing:
         raise InvalidRequest(f"permissions: the service account is not permitted {', '.join(sorted(missing))}")
+
+
+def _counts_more(key: APIKey, before: APIKey) -> bool:
+    """Tell whether a change has a key count where it did not, or longer than it would have."""
+    is_longer = before.expires_at is not None and (key.expires_at is None or key.expires_at > before.expires_at)
+    return (key.is_enabled and not before.is_enabled) or is_longer
 
 
 def _refuse_more(permissions: frozenset[Permission], held: frozenset[Permission]) -> None:

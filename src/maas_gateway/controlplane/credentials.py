@@ -1,11 +1,13 @@
 """Who belongs to a tenant, and in which roles: users, service accounts, role bindings.
 
-Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role
-that permits more than the binder's own permissions; what is named and is not there, or is another
-tenant's, is not found; a tenant keeps an owner who can act.
+Rules: a secret is made by us, answered once and stored as a digest or a hash; nobody binds a role that permits more
+than the binder's own permissions; what is named and is not there, or is another tenant's, is not found; a tenant keeps
+an owner who can act. Who was disabled and is enabled again signs in anew: no token or sign-in from before comes back;
+the password, the secret and API keys do.
 """
 
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -16,10 +18,11 @@ from maas_gateway.accounts.user import User
 from maas_gateway.auth import store as auth
 from maas_gateway.auth.client_secrets import digest_of, new_client_id, new_password, new_secret
 from maas_gateway.auth.passwords import Passwords
+from maas_gateway.auth.throttle import SignInThrottle
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
-from maas_gateway.errors import Conflict, InvalidRequest, NotFound
+from maas_gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from maas_gateway.identifiers import SubjectId, check_username, new_id
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_binding, authorize_thing
@@ -31,7 +34,8 @@ from maas_gateway.quotas import store as quotas
 class Credentials:
     """The acts on accounts and bindings of the caller's own tenant."""
 
-    def __init__(self, acting: Acting, passwords: Passwords) -> None:
+    def __init__(self, acting: Acting, passwords: Passwords, throttle: SignInThrottle) -> None:
+        self._throttle = throttle
         self._acting = acting
         self._passwords = passwords
 
@@ -65,12 +69,12 @@ class Credentials:
         absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            user = await store.user(session, subject)
+            user = await store.user(session, subject, for_update=True)
             if user is None:
                 raise absent
             await _keep_an_owner(session, subject)
-            await store.drop_account(session, subject)
             await auth.drop_account(session, subject)
+            await store.drop_account(session, subject)
             await quotas.drop_of_subject(session, subject)
             await self._acting.record(session, principal, "user.removed", f"user {subject}", name=user.name)
         self._acting.announce(store.TOPIC)
@@ -92,26 +96,32 @@ class Credentials:
         try:
             async with self._acting.database.write(principal.tenant) as session:
                 await store.add_user(session, user)
+                await store.note_told(session, user.subject, principal.subject)
                 await self._acting.record(session, principal, "user.added", f"user {name}")
         except Conflict as cause:
             raise Conflict(f"name: user '{name}' exists") from cause
         self._acting.announce(store.TOPIC)
+        with suppress(Unavailable):  # it is done, and its password is told nowhere else
+            await self._throttle.forget(user.tenant, user.subject)  # of whoever guessed before there was anybody
         return user, password
 
     async def enable_user(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
-        """Enable or disable a user.
+        """Enable or disable a user, whose sign-ins and tokens end with that for good.
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
             PermissionDenied: the caller may not.
+            Conflict: it is the last owner.
         """
         absent = _no_user(subject)
         authorize_thing(principal, Permission.USER_WRITE, principal.tenant, absent=absent)
         async with self._acting.database.write(principal.tenant) as session:
-            if not await store.enable_user(session, subject, is_enabled=is_enabled):
+            if await store.user(session, subject, for_update=True) is None:
                 raise absent
             if not is_enabled:
                 await _keep_an_owner(session, subject)
+                await auth.end_families(session, subject)
+            await store.enable_user(session, subject, is_enabled=is_enabled)
             kind = "user.enabled" if is_enabled else "user.disabled"
             await self._acting.record(session, principal, kind, f"user {subject}")
         self._acting.announce(store.TOPIC)
@@ -176,6 +186,7 @@ class Credentials:
         try:
             async with self._acting.database.write(principal.tenant) as session:
                 await store.add_service_account(session, account)
+                await store.note_told(session, account.subject, principal.subject)
                 await self._acting.record(session, principal, "service-account.added", f"service account {name}")
         except Conflict as cause:
             raise Conflict(f"name: service account '{name}' exists") from cause
@@ -183,7 +194,7 @@ class Credentials:
         return account, secret
 
     async def enable_service_account(self, principal: Principal, subject: uuid.UUID, *, is_enabled: bool) -> None:
-        """Enable or disable a service account.
+        """Enable or disable a service account, whose tokens end with that for good; its API keys and its secret stay.
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.

@@ -172,6 +172,8 @@ class Erase:
             models = _erased(await registry.models(session), model_id)
             for model in models:
                 await registry.drop_model(session, model)
+                await accounts.drop_bindings_on(session, model.name)
+                await quotas.drop_on_model(session, model.name)
                 for share_id in await accounts.drop_shares_of(session, model.name):
                     await quotas.drop_of_share(session, share_id)
             if model_id is None:

@@ -1,7 +1,10 @@
 """Identity providers of the caller's tenant: registered, changed, removed.
 
-Rules: an issuer and audience belong to one tenant, whoever registers them first, and only hosts that the platform's
-operator has listed are asked; nobody maps a claim to a role that permits more than the own permissions, nor enables
+Rules: only hosts that the platform's operator has listed are asked. What is listed for some tenants is theirs alone,
+and each audience of an issuer there whoever's registers it first; an issuer at any other host belongs with all its
+audiences to the tenant that registers it first, so that no other can have its tokens refused by registering a further
+one of their audiences. To be first is no proof of being entitled: where tenants do not trust each other, hosts are
+listed for tenants. Of two who are first at once, one's tokens count. Nobody maps a claim to a role that permits more than the own permissions, nor enables
 a provider that does; every change is in force in every process within a second.
 """
 
@@ -64,14 +67,14 @@ class ManageIdentityProviders:
             PermissionDenied: the caller may not, or a rule permits more than the caller has.
             InvalidRequest: the name is malformed, the issuer is not one that this platform asks for keys, or a rule
                 names what is no role or cannot be bound there.
-            Conflict: the issuer is registered for that audience, the name is taken, or there are as many as there may
-                be.
+            Conflict: the issuer is registered for that audience or belongs to another tenant, the name is taken, or
+                there are as many as there may be.
         """
         authorize(principal, Permission.BINDING_WRITE)
         if len(check_username(name)) > MAX_NAME:
             raise InvalidRequest(f"name: at most {MAX_NAME} characters")
-        self._check_issuer(issuer)
         _check_rules(principal, rules)
+        await self._check_issuer(principal, issuer)
         now = self._acting.clock.now()
         provider = IdentityProvider(
             provider_id=new_id(),
@@ -145,15 +148,21 @@ class ManageIdentityProviders:
             await self._acting.record(session, principal, "identity-provider.removed", _thing(provider_id))
         self._acting.announce(TOPIC)
 
-    def _check_issuer(self, issuer: str) -> None:
+    async def _check_issuer(self, principal: Principal, issuer: str) -> None:
+        slug, has_another = await store.slug_and_others(self._acting.database, principal.tenant, issuer)
         if issuer.rstrip("/") == self._own_issuer:
             raise InvalidRequest("issuer: that is this gateway itself")
         if "?" in issuer:
             raise InvalidRequest("issuer: an address without a query")
         try:
-            self._hosts.check(issuer)
+            self._hosts.check(issuer, slug)
         except ValueError as cause:
             raise InvalidRequest(f"issuer: {cause}") from cause
+        if has_another and not self._hosts.is_of_tenants(issuer):
+            raise Conflict(
+                "issuer: it is registered already, and belongs to one tenant; for several to have it, the platform's "
+                "operator lists its host for each"
+            )
 
 
 def _check_new(provider: IdentityProvider, known: Sequence[IdentityProvider]) -> None:

@@ -2,10 +2,12 @@
 
 Rules: a promotion and, where it is exclusive, the retirement of the others are one transaction; a
 label moves in one transaction and only onto a serving version; retiring a version that a label
-points at is refused, because the label's callers would be left without an answer.
+points at is refused, because the label's callers would be left without an answer; what is in quarantine, or waits for
+a person, is not promoted; where the tenant asks for a second person, its uploader does not promote a version.
 """
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.four_eyes import require_second_person
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.errors import Conflict, IllegalTransition, LabelNotFound, ModelNotFound
 from maas_gateway.identifiers import ModelRef, check_label
@@ -13,29 +15,38 @@ from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store
+from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.model import Model, ModelVersion, Stage
 
 
 class Promote:
-    """Stage and label moves."""
+    """Stage and label moves.
 
-    def __init__(self, acting: Acting) -> None:
+    Args:
+        acting: what every act needs.
+        artifacts: verifies manifests.
+    """
+
+    def __init__(self, acting: Acting, artifacts: Artifacts) -> None:
         self._acting = acting
+        self._artifacts = artifacts
 
     async def promote(self, principal: Principal, ref: ModelRef, *, is_exclusive: bool = False) -> ModelVersion:
         """Have a version serve; with `is_exclusive`, retire every other.
 
         Raises:
             ModelNotFound: there is no such version for this caller.
-            PermissionDenied: the caller may not promote.
-            IllegalTransition: it serves already and nothing else would change.
+            PermissionDenied: the caller may not promote, or not what it uploaded itself.
+            IllegalTransition: it is in quarantine, or serves already and nothing else would change.
         """
         authorize_model(principal, Permission.MODEL_PROMOTE, ref)
         acting = self._acting
         async with acting.database.write(principal.tenant) as session:
-            model, version = await _found(session, ref)
+            model, version = await found_version(session, ref)
+            await require_second_person(session, self._artifacts, principal, version)
             others = [v for v in model.versions if v.stage is Stage.SERVING and v != version] if is_exclusive else []
             if version.stage is not Stage.SERVING:
+                _require_released(version)
                 version.check_move(Stage.SERVING)
                 await store.set_stage(session, version, Stage.SERVING)
             elif not others and not is_exclusive:
@@ -47,7 +58,7 @@ class Promote:
                     await store.set_label(session, model.model_id, label, version.version)
             retired = ",".join(str(other.version) for other in others)
             await acting.record(session, principal, "model.promoted", f"model {ref}", retired=retired)
-            moved = await _found(session, ref)
+            moved = await found_version(session, ref)
         acting.announce(store.TOPIC)
         return moved[1]
 
@@ -63,14 +74,14 @@ class Promote:
         authorize_model(principal, Permission.MODEL_PROMOTE, ref)
         acting = self._acting
         async with acting.database.write(principal.tenant) as session:
-            model, version = await _found(session, ref)
+            model, version = await found_version(session, ref)
             version.check_move(Stage.RETIRED)
             labels = sorted(label for label, pointed in model.labels.items() if pointed == version.version)
             if labels:
                 raise Conflict(f"label '{labels[0]}' points at version {version.version}; move it first")
             await store.set_stage(session, version, Stage.RETIRED)
             await acting.record(session, principal, "model.retired", f"model {ref}")
-            moved = await _found(session, ref)
+            moved = await found_version(session, ref)
         acting.announce(store.TOPIC)
         return moved[1]
 
@@ -87,7 +98,7 @@ class Promote:
         label = check_label(ref.label or "")
         acting = self._acting
         async with acting.database.write(principal.tenant) as session:
-            model, found = await _found(session, ModelRef(ref.name, version))
+            model, found = await found_version(session, ModelRef(ref.name, version))
             if found.stage is not Stage.SERVING:
                 raise Conflict(
                     f"version {version} of '{ref.name}' is {found.stage}; a label points at a serving version"
@@ -95,7 +106,7 @@ class Promote:
             before = model.labels.get(label)
             await store.set_label(session, model.model_id, label, version)
             await acting.record(session, principal, "label.moved", f"model {ref}", version=version, before=before)
-            model, _ = await _found(session, ModelRef(ref.name, version))
+            model, _ = await found_version(session, ModelRef(ref.name, version))
         acting.announce(store.TOPIC)
         return model
 
@@ -118,9 +129,29 @@ class Promote:
         acting.announce(store.TOPIC)
 
 
-async def _found(session: TenantSession, ref: ModelRef) -> tuple[Model, ModelVersion]:
+async def found_version(session: TenantSession, ref: ModelRef) -> tuple[Model, ModelVersion]:
+    """Return a version and its model, whose row is locked until the transaction ends.
+
+    Raises:
+        ModelNotFound: there is no such version.
+    """
     model = await store.model(session, ref.name, for_update=True)
     for version in () if model is None else model.versions:
         if model is not None and version.version == ref.version:
             return model, version
     raise ModelNotFound(f"model '{ref}' not found")
+
+
+def _require_released(version: ModelVersion) -> None:
+    what = f"version {version.version} of '{version.model}'"
+    refused = version.worst("refuse")
+    if refused is not None:
+        raise IllegalTransition(
+            f"{what} is in quarantine, and today's rules refuse it ({refused.get('where')}: {refused.get('rule')});"
+            " delete it and upload a mended one"
+        )
+    if version.stage is Stage.QUARANTINED or version.awaits_person:
+        raise IllegalTransition(
+            f"{what} is {version.stage} and waits for a person: look at its findings, then release it"
+            f" (POST /admin/v1/models/{version.model}/versions/{version.version}:release) or delete it"
+        )

@@ -1,11 +1,12 @@
-"""Whose signatures a tenant takes: publishers' public keys, and whether an upload must be signed.
+"""Whose signatures a tenant takes: publishers' public keys, whether an upload must be signed, and whether whoever
+promotes a version must be another than who uploaded it.
 
-Rules: keys and the rule are read from the database at each upload, so that a change is in force
-everywhere at once; a key that is removed verifies no upload any more, also none that is being looked
+Rules: keys and rules are read from the database at each act, so that a change is in force everywhere at once; a key that is removed verifies no upload any more, also none that is being looked
 at; what was accepted before a change stays. Every change is on record.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 from maas_gateway.controlplane.acting import Acting
@@ -17,7 +18,14 @@ from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize, authorize_thing
 from maas_gateway.principal import Principal
 from maas_gateway.registry import store
-from maas_gateway.registry.publishers import MAX_KEYS, Publisher, PublisherKey, PublisherSignature, verify_publisher
+from maas_gateway.registry.publishers import (
+    MAX_KEYS,
+    Publisher,
+    PublisherKey,
+    PublisherSignature,
+    PublishingRules,
+    verify_publisher,
+)
 
 UNSIGNED: Final = (
     "this tenant takes signed models only. Sign the file with a registered key "
@@ -27,7 +35,7 @@ UNSIGNED: Final = (
 
 
 class Publishing:
-    """The acts on publishers' keys and on the rule, in the caller's own tenant."""
+    """The acts on publishers' keys and on the rules, in the caller's own tenant."""
 
     def __init__(self, acting: Acting) -> None:
         self._acting = acting
@@ -78,28 +86,41 @@ class Publishing:
                 raise absent
             await self._acting.record(session, principal, "publisher-key.removed", f"publisher key {key_id}")
 
-    async def requires_signature(self, principal: Principal) -> bool:
-        """Tell whether the tenant takes signed uploads only.
+    async def rules(self, principal: Principal) -> PublishingRules:
+        """Return what the tenant demands.
 
         Raises:
-            PermissionDenied: the caller may not read the rule.
+            PermissionDenied: the caller may not read the rules.
         """
         authorize(principal, Permission.POLICY_READ)
         async with self._acting.database.read(principal.tenant) as session:
-            return await store.requires_signature(session)
+            return await store.publishing_rules(session)
 
-    async def require_signature(self, principal: Principal, *, is_required: bool) -> None:
-        """Say whether the tenant takes signed uploads only.
+    async def set_rules(
+        self,
+        principal: Principal,
+        *,
+        requires_signature: bool | None = None,
+        requires_second_person: bool | None = None,
+    ) -> PublishingRules:
+        """Say what the tenant demands; None leaves a rule as it is. Returns what it demands now.
+
+        Args:
+            principal: who says so.
+            requires_signature: whether uploads must be signed.
+            requires_second_person: whether who releases or promotes must be another than who uploaded.
 
         Raises:
             PermissionDenied: the caller may not.
         """
         authorize(principal, Permission.POLICY_WRITE)
+        said = {"requires_signature": requires_signature, "requires_second_person": requires_second_person}
+        changes = {name: value for name, value in said.items() if value is not None}
         async with self._acting.database.write(principal.tenant) as session:
-            await store.require_signature(session, is_required=is_required)
-            await self._acting.record(
-                session, principal, "publishing-rules.set", "publishing rules", requires_signature=is_required
-            )
+            rules = replace(await store.lock_publishing_rules(session), **changes)
+            await store.set_publishing_rules(session, rules)
+            await self._acting.record(session, principal, "publishing-rules.set", "publishing rules", **changes)
+        return rules
 
 
 async def publisher_of(session: TenantSession, digest: bytes, signature: PublisherSignature | None) -> Publisher | None:
@@ -115,7 +136,7 @@ async def publisher_of(session: TenantSession, digest: bytes, signature: Publish
             the tenant demands one.
     """
     if signature is None:
-        if await store.requires_signature(session):
+        if (await store.publishing_rules(session)).requires_signature:
             raise ArtifactRefused(UNSIGNED)
         return None
     key = verify_publisher(await store.publisher_keys(session), digest, signature)

@@ -1,7 +1,7 @@
 """Shares: the owner of a model lets another tenant invoke it, within a quota.
 
 Rules: the other tenant is named by its identifier, which only it and the platform know, so that nobody finds out by
-trying which tenants there are; a share lets a tenant read a model's metadata and predict, nothing else, and within it
+trying which tenants there are; whoever shares a model may read it and predict with it; a share lets a tenant read a model's metadata and predict, nothing else, and within it
 each principal needs the permission from its own tenant; ending a share is in force in every process within a second.
 """
 
@@ -16,9 +16,9 @@ from maas_gateway.database.paging import FIRST, Asked, Page
 from maas_gateway.database.sessions import TenantSession
 from maas_gateway.database.unscoped import read_all
 from maas_gateway.errors import Conflict, InvalidRequest, NotFound
-from maas_gateway.identifiers import PLATFORM, TenantId, check_model_name, new_id
+from maas_gateway.identifiers import PLATFORM, ModelRef, TenantId, check_model_name, new_id
 from maas_gateway.permissions import Permission
-from maas_gateway.policy.authorize import authorize, authorize_thing
+from maas_gateway.policy.authorize import authorize, authorize_model, authorize_thing
 from maas_gateway.principal import Principal
 from maas_gateway.quotas import store as quotas
 from maas_gateway.quotas.quota import Quota
@@ -73,12 +73,14 @@ class ManageShares:
             quota: how much may be asked for through the share, by all of that tenant together.
 
         Raises:
-            PermissionDenied: the caller may not.
+            PermissionDenied: the caller may not, or may not predict with the model itself.
+            ModelNotFound: the caller may not read it.
             InvalidRequest: there is no such model, or no other active tenant of that identifier.
             Conflict: it is shared with that tenant already.
         """
         authorize(principal, Permission.SHARE_WRITE)
         check_model_name(model)
+        _check_may_give(principal, model)
         check_weight(quota)
         await self._check_consumer(principal.tenant, TenantId(consumer))
         share = Share(new_id(), principal.tenant, model, TenantId(consumer), True, self._acting.clock.now())
@@ -102,12 +104,14 @@ class ManageShares:
 
         Raises:
             NotFound: there is none of that id in the tenant for this caller.
-            PermissionDenied: the caller may not.
+            PermissionDenied: the caller may not; to enable one, also if it may not predict with the model itself.
         """
         authorize_thing(principal, Permission.SHARE_WRITE, principal.tenant, absent=_absent(share_id))
         async with self._acting.database.write(principal.tenant) as session:
             before = await _found(session, share_id)
             enabled = before.share.is_enabled if is_enabled is None else is_enabled
+            if enabled and not before.share.is_enabled:
+                _check_may_give(principal, before.share.model)
             allowed = before.quota if quota is None else quota
             check_weight(allowed)
             await store.enable_share(session, share_id, is_enabled=enabled)
@@ -143,6 +147,12 @@ class ManageShares:
     def _announce(self) -> None:
         self._acting.announce(store.TOPIC)
         self._acting.announce(quotas.TOPIC)
+
+
+def _check_may_give(principal: Principal, model: str) -> None:
+    """Refuse to give to others what the caller does not have itself."""
+    for permission in (Permission.MODEL_READ, Permission.MODEL_PREDICT):
+        authorize_model(principal, permission, ModelRef(model))
 
 
 async def _found(session: TenantSession, share_id: UUID) -> LimitedShare:

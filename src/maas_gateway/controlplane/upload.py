@@ -1,23 +1,26 @@
 """Taking a model in: looked at, converted, compared, sealed; nothing serves yet.
 
-Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in
-the clear; a publisher's signature is verified before anything looks into the file, and once more when
-its row is written; only an artifact whose scan is clean, and whose plan answers as the model itself
-does, is sealed; data keys first, then blobs, then the row, which alone makes it exist. The same content
-under the same number is the same upload; other content is a conflict.
+Rules: the caller is known and permitted before a byte is read; what arrives is never on a disk in the clear; a
+publisher's signature is verified before anything looks into the file, and once more when its row is written; what is
+sealed are the forms in which the model can be served (`examining`), never the upload itself; data keys first, then
+blobs, then the row, which alone makes it exist. A version about which a scanner asks for a person begins in quarantine.
+The same content under the same number is the same upload; other content is a conflict.
 """
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.bounds import UploadBounds
+from maas_gateway.controlplane.examining import Converter, Examined, Examiner
+from maas_gateway.controlplane.four_eyes import behind
 from maas_gateway.controlplane.publishing import publisher_of
-from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, Unsupported, VersionExists
+from maas_gateway.errors import Conflict, InvalidRequest, PayloadTooLarge, StorageFull, Unsupported, VersionExists
 from maas_gateway.identifiers import MAX_VERSION, ModelRef, check_model_name
-from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
@@ -26,17 +29,12 @@ from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts, Place
 from maas_gateway.registry.manifest import KIND as MANIFEST
 from maas_gateway.registry.manifest import manifest_of
-from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
+from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, Stage
 from maas_gateway.registry.publishers import Publisher, PublisherSignature
 from maas_gateway.registry.spool import Spool
-from maas_gateway.scanning.keras_archive import KerasScanner
-from maas_gateway.scanning.scanner import ScanReport, require_clean
-from maas_gateway.scanning.tflite_graph import TFLiteScanner
-from maas_gateway.tensors.signature import ModelSignature
+from maas_gateway.scanning.catalogue import UPLOADS
 
-FORMATS = ("keras",)
-
-Converter = Callable[[AsyncIterator[bytes], int], Awaitable[Conversion]]
+FORMATS = tuple(UPLOADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +57,22 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
-class _Examined:
-    """An upload that was looked at and found good.
+class _Accepted:
+    """An upload that is taken.
 
     Attributes:
         spool: what arrived.
+        format: what it is.
         signature: what came with it.
         publisher: whose signature that is.
-        report: what the scanner noted.
-        conversion: the form in which it will be served.
+        examined: what was found, and the forms in which it can be served.
     """
 
     spool: Spool
+    format: str
     signature: PublisherSignature | None
     publisher: Publisher | None
-    report: ScanReport
-    conversion: Conversion
+    examined: Examined
 
 
 class Upload:
@@ -84,9 +82,10 @@ class Upload:
         acting: what every act needs.
         artifacts: where sealed artifacts go.
         statements: signs manifests.
-        convert: makes the plan, in a confined child.
+        convert: makes the plans, in a confined child.
         spool_folder: where uploads lie, sealed, while they are looked at.
         max_bytes: the largest upload accepted.
+        bounds: what a tenant may store.
     """
 
     def __init__(
@@ -98,20 +97,21 @@ class Upload:
         *,
         spool_folder: Path,
         max_bytes: int,
+        bounds: UploadBounds,
     ) -> None:
         self._statements = statements
         self._acting = acting
         self._artifacts = artifacts
-        self._convert = convert
+        self._examiner = Examiner(convert, spool_folder=spool_folder)
         self._spool_folder = spool_folder
         self._max_bytes = max_bytes
-        self._one_conversion = asyncio.Semaphore(1)
+        self._bounds = bounds
 
     async def upload(self, principal: Principal, ref: ModelRef, incoming: Incoming) -> tuple[ModelVersion, bool]:
         """Take a model in.
 
         Returns:
-            The version, stage `staged`; and whether it is new.
+            The version, stage `staged` or `quarantined`; and whether it is new.
 
         Raises:
             ModelNotFound, PermissionDenied: the caller may not write this model.
@@ -120,12 +120,15 @@ class Upload:
             ArtifactRefused: it is unsafe, broken, or cannot be served faithfully, or is not signed as the
                 tenant demands or the caller says.
             VersionExists: the number is taken by other content.
+            StorageFull: the tenant has stored as much as it may.
         """
         authorize_model(principal, Permission.MODEL_WRITE, ref)
         version = _checked(ref, incoming)
         if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
             raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
-        with Spool(self._spool_folder, max_bytes=self._max_bytes) as spool:
+        await self._bounds.foresee(self._acting.database, principal.tenant, ref, incoming.declared_bytes)
+        with ExitStack() as held:
+            spool = held.enter_context(Spool(self._spool_folder, max_bytes=self._max_bytes))
             await spool.take(incoming.chunks)
             if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
                 raise InvalidRequest("digest: what arrived is not what was declared; send it again")
@@ -134,28 +137,33 @@ class Upload:
             known = await self._known(principal, ref, spool.digest.hex())
             if known is not None:
                 return known, False
-            report = await asyncio.to_thread(KerasScanner().scan, spool)
-            require_clean(report)
-            async with self._one_conversion:
-                conversion = await self._convert(_read(spool), spool.size_bytes)
-            require_clean(await asyncio.to_thread(TFLiteScanner().scan, _Bytes(conversion.plan)))
+            examined = await self._examiner.examine(incoming.format, spool, held)
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
-            examined = _Examined(spool, incoming.signature, publisher, report, conversion)
-            staged = await self._seal(principal, ref, place, examined)
+            accepted = _Accepted(spool, incoming.format, incoming.signature, publisher, examined)
+            try:
+                staged = await self._seal(principal, ref, place, accepted)
+            except VersionExists:  # came into being meanwhile: perhaps by the same upload, sent twice
+                known = await self._known(principal, ref, spool.digest.hex())
+                if known is None:
+                    raise
+                return known, False
         self._acting.announce(store.TOPIC)
         return staged, True
 
-    async def _seal(self, principal: Principal, ref: ModelRef, place: Place, examined: _Examined) -> ModelVersion:
-        """Seal both artifacts and write the row; leave neither if anything fails."""
+    async def _seal(self, principal: Principal, ref: ModelRef, place: Place, accepted: _Accepted) -> ModelVersion:
+        """Seal every form and write the row; leave none if anything fails."""
         sealed: list[Artifact] = []
         try:
-            sealed.append(await self._artifacts.seal(place, ArtifactRole.SOURCE, examined.spool.chunks()))
-            sealed.append(await self._artifacts.seal(place, ArtifactRole.LITERT, [examined.conversion.plan]))
-            unsigned = self._version(principal, place, ref.name, examined, sealed=tuple(sealed))
-            said = manifest_of(unsigned, scanners={examined.report.format: examined.report.scanner_version})
+            for form in accepted.examined.forms:
+                role = ArtifactRole(form.plan.runtime)
+                sealed.append(await self._artifacts.seal(place, role, form.content.chunks()))
+            unsigned = self._version(principal, place, ref.name, accepted, sealed=tuple(sealed))
+            async with self._acting.database.read(principal.tenant) as session:
+                unsigned = replace(unsigned, uploaders=await behind(session, principal))
+            said = manifest_of(unsigned, scanners=accepted.examined.scanners)
             staged = replace(unsigned, manifest=await self._statements.sign(MANIFEST, said))
-            await self._write(principal, ref, staged, examined.signature)
+            await self._write(principal, ref, staged, accepted.signature)
         except BaseException:
             gone = [artifact.artifact_id for artifact in sealed]
             await asyncio.shield(self._artifacts.discard(principal.tenant, gone))
@@ -183,30 +191,27 @@ class Upload:
                 continue
 
     def _version(
-        self, principal: Principal, place: Place, name: str, examined: _Examined, *, sealed: tuple[Artifact, ...]
+        self, principal: Principal, place: Place, name: str, accepted: _Accepted, *, sealed: tuple[Artifact, ...]
     ) -> ModelVersion:
-        spool, report, conversion = examined.spool, examined.report, examined.conversion
+        examined = accepted.examined
+        plan, *other_plans = (form.plan for form in examined.forms)
         return ModelVersion(
             tenant=place.tenant,
             model_id=place.model_id,
             model=name,
             version=place.version,
-            stage=Stage.STAGED,
-            format=report.format,
-            digest=spool.digest.hex(),
-            size_bytes=spool.size_bytes,
-            signature=ModelSignature.from_json(conversion.signature),
-            plan=ServingPlan(
-                runtime="litert",
-                input_order=tuple(conversion.input_order),
-                output_order=tuple(conversion.output_order),
-                max_relative_error=conversion.max_relative_error,
-            ),
-            findings=tuple(finding.to_json() for finding in report.findings),
+            stage=Stage.QUARANTINED if examined.asks_for_a_person else Stage.STAGED,
+            format=accepted.format,
+            digest=accepted.spool.digest.hex(),
+            size_bytes=accepted.spool.size_bytes,
+            signature=examined.signature,
+            plan=plan,
+            other_plans=tuple(other_plans),
+            findings=examined.findings,
             artifacts=sealed,
             created_by=principal.name,
             created_at=self._acting.clock.now(),
-            publisher=examined.publisher,
+            publisher=accepted.publisher,
         )
 
     async def _write(
@@ -217,6 +222,7 @@ class Upload:
             async with self._acting.database.write(principal.tenant) as session:
                 # Its key may have been removed, or a signature demanded, while it was looked at.
                 await publisher_of(session, bytes.fromhex(staged.digest), signature)
+                await self._bounds.take(session, staged)
                 await store.add_version(session, staged)
                 await self._acting.record(
                     session,
@@ -227,6 +233,8 @@ class Upload:
                     bytes=staged.size_bytes,
                     publisher=signed_by,
                 )
+        except StorageFull:
+            raise
         except Conflict as cause:
             raise VersionExists(f"version {ref.version} of '{ref.name}' came into being meanwhile") from cause
 
@@ -236,20 +244,5 @@ def _checked(ref: ModelRef, incoming: Incoming) -> int:
     if ref.version is None or not 1 <= ref.version <= MAX_VERSION:
         raise InvalidRequest(f"version: a whole number from 1 to {MAX_VERSION}")
     if incoming.format not in FORMATS:
-        raise Unsupported(f"format: '{incoming.format}' is not taken yet; this gateway takes {', '.join(FORMATS)}")
+        raise Unsupported(f"format: '{incoming.format}' is not taken; this gateway takes {', '.join(FORMATS)}")
     return ref.version
-
-
-async def _read(spool: Spool) -> AsyncIterator[bytes]:
-    chunks = spool.chunks()
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield chunk
-
-
-class _Bytes:
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.size_bytes = len(content)
-
-    def read_at(self, offset: int, n_bytes: int) -> bytes:
-        return self._content[offset : offset + n_bytes]

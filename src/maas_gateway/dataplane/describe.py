@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.models import Models
@@ -13,6 +14,8 @@ from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model, is_permitted
 from maas_gateway.principal import Principal
 from maas_gateway.registry.model import Model, ModelVersion, Stage
+
+_SHOWN: Final = frozenset({Stage.SERVING, Stage.RETIRED})
 
 
 class LoadState(StrEnum):
@@ -54,7 +57,7 @@ class Describe:
         authorize_model(principal, Permission.MODEL_READ, ref)
         model = await self._models.model(principal.tenant, ref.name, deadline)
         number = _number(model, ref)
-        served = [v for v in model.versions if v.stage is not Stage.STAGED and number in {None, v.version}]
+        served = [v for v in model.versions if v.stage in _SHOWN and number in {None, v.version}]
         if not served:
             raise ModelNotFound(f"model '{ref}' not found")
         return [self._status(version) for version in reversed(served)]

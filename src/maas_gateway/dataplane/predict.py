@@ -13,7 +13,7 @@ from maas_gateway.dataplane.models import Models
 from maas_gateway.dataplane.servables import Servable, Servables
 from maas_gateway.dataplane.terms import Terms, TermsBook
 from maas_gateway.dataplane.turnstile import Turnstile
-from maas_gateway.errors import ModelNotReady, SignatureMismatch, Unavailable
+from maas_gateway.errors import ModelNotReady, NeverBegun, NotFound, SignatureMismatch, Unavailable
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
 from maas_gateway.policy.authorize import authorize_model
@@ -108,7 +108,7 @@ class Predict:
             except ModelNotReady:
                 servable = await self._successor(servable, asking)
                 outputs = await servable.batcher.submit(request, tenant, deadline, charge)
-        except (Unavailable, SignatureMismatch):
+        except (Unavailable, SignatureMismatch, NotFound, NeverBegun):
             if counted is not None:
                 await counted.refund()  # nothing was computed
             raise

@@ -5,32 +5,44 @@ ran is handed out; a seal that does not verify raises the alarm and is not tried
 registry changes; what fails for another reason is tried again after a pause; a version that is no
 longer wanted finishes its requests before its memory is wiped and given back, and where that wait is
 cut short its memory is given back as it is: a runtime that still computes would compute with zeros.
+
+A version is loaded by its first plan, on this process's threads or in a confined process, as that plan says; never by
+another of its plans instead: that would answer within another tolerance, at another speed, and hide what is wrong. One
+whose process has ended by itself is loaded anew (`processes`): its requests in line wait for that one, as when a version
+is swapped.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import structlog
 
 from maas_gateway.audit.event import AuditEvent, Outcome
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.clock import Clock, Deadline
-from maas_gateway.errors import DeadlineExceeded, GatewayError, IntegrityFailure, ModelNotReady, Unavailable
+from maas_gateway.dataplane.processes import Falls, ModelProcess, Processes
+from maas_gateway.errors import (
+    ArtifactRefused,
+    DeadlineExceeded,
+    GatewayError,
+    IntegrityFailure,
+    ModelNotReady,
+    Unavailable,
+)
 from maas_gateway.identifiers import ModelId
 from maas_gateway.inference.batcher import Batcher
 from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.fairness import FairTime
-from maas_gateway.inference.runtimes.catalogue import LOADERS
-from maas_gateway.inference.runtimes.runtime import Runtime
+from maas_gateway.inference.runtimes.catalogue import LOADERS, Loader
+from maas_gateway.inference.runtimes.runtime import Runtime, warm
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.registry.memory import MemoryFile
-from maas_gateway.registry.model import ModelVersion
+from maas_gateway.registry.model import ModelVersion, Placement
 from maas_gateway.telemetry.metrics import Metrics
-from maas_gateway.tensors.datatypes import Datatype
-from maas_gateway.tensors.signature import FREE, ModelSignature
+from maas_gateway.tensors.signature import ModelSignature
 
 _RETRY_S = 5.0
 
@@ -53,12 +65,21 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Servable:
-    """A version in memory, ready to answer."""
+    """A version in memory, ready to answer.
+
+    Attributes:
+        version: which.
+        runtime: computes it.
+        batcher: the way to it.
+        memory: where its plan lies, if it is computed on this process's threads.
+        process: where it is computed, if that is in a process of its own.
+    """
 
     version: ModelVersion
-    memory: MemoryFile
     runtime: Runtime
     batcher: Batcher
+    memory: MemoryFile | None = None
+    process: ModelProcess | None = None
 
     @property
     def signature(self) -> ModelSignature:
@@ -83,6 +104,7 @@ class Servables:
         artifacts: Artifacts,
         executor: Executor,
         *,
+        processes: Processes,
         limits: BatchLimits,
         fair_time: FairTime,
         audit: AuditLog,
@@ -92,6 +114,7 @@ class Servables:
     ) -> None:
         self._artifacts = artifacts
         self._executor = executor
+        self._processes = processes
         self._limits = limits
         self._fair_time = fair_time
         self._audit = audit
@@ -99,6 +122,7 @@ class Servables:
         self._clock = clock
         self._spawn = spawn
         self._slots: dict[Key, _Slot] = {}
+        self._falls = Falls(clock)
         self._leaving: set[asyncio.Event] = set()
         self._log = structlog.get_logger()
 
@@ -125,15 +149,19 @@ class Servables:
             DeadlineExceeded: it was not loaded in time.
         """
         slot = self._slot(version)
+        if slot.servable is not None and slot.servable.process is not None:
+            slot.servable.process.look()
+            slot = self._slot(version)
         if slot.servable is None and slot.failure is None:
             try:
                 await asyncio.wait_for(slot.is_settled.wait(), max(0.0, deadline.left_s()))
             except TimeoutError:
                 raise DeadlineExceeded(f"version {version.version} of '{version.model}' is still loading") from None
         if slot.servable is None:
-            reason = "it was unloaded" if slot.failure is None else slot.failure.detail
+            failure = slot.failure or ModelNotReady("it was unloaded")
             raise ModelNotReady(
-                f"version {version.version} of '{version.model}' cannot be served: {reason}", retry_after_s=_RETRY_S
+                f"version {version.version} of '{version.model}' cannot be served: {failure.detail}",
+                retry_after_s=failure.retry_after_s or _RETRY_S,
             )
         return slot.servable
 
@@ -145,6 +173,7 @@ class Servables:
         """Unload versions of a model that are no longer wanted."""
         for key in [key for key in self._slots if key[0] == model_id and key[1] not in wanted]:
             slot = self._slots.pop(key)
+            self._falls.forget(key)
             if slot.servable is not None:
                 self._spawn(self._unload(slot.servable, self._departure()))
 
@@ -152,6 +181,7 @@ class Servables:
         """Have versions of a model that could not be loaded tried again."""
         for key in [key for key, slot in self._slots.items() if key[0] == model_id and slot.failure is not None]:
             del self._slots[key]
+            self._falls.forget(key)
 
     async def close(self) -> None:
         """Unload everything."""
@@ -166,18 +196,42 @@ class Servables:
         key = (version.model_id, version.version)
         slot = self._slots.get(key)
         is_due = slot is not None and slot.retry_at_s is not None and slot.retry_at_s <= self._clock.monotonic_s()
-        if slot is None or is_due:
-            slot = _Slot(version, asyncio.Event())
-            self._slots[key] = slot
-            self._spawn(self._settle(slot))
+        return self._begun(version) if slot is None or is_due else slot
+
+    def _begun(self, version: ModelVersion) -> _Slot:
+        slot = self._slots[version.model_id, version.version] = _Slot(version, asyncio.Event())
+        self._spawn(self._settle(slot))
         return slot
+
+    def _replace(self, fallen: _Slot) -> None:
+        """Have a version whose process has ended loaded anew, after a pause if that was not the first time."""
+        version, key = fallen.version, (fallen.version.model_id, fallen.version.version)
+        if self._slots.get(key) is not fallen or fallen.servable is None:
+            return  # it is leaving anyway
+        self._spawn(self._unload(fallen.servable, self._departure()))
+        self._metrics.model_process_restarts.inc()
+        pause_s = self._falls.note(key)
+        if not pause_s:
+            self._begun(version)
+            return
+        sentence = f"its process ended again and again; it is started anew in {pause_s:g} s"
+        waiting = _Slot(version, asyncio.Event(), failure=ModelNotReady(sentence, retry_after_s=pause_s))
+        waiting.is_settled.set()
+        self._slots[key] = waiting
+        self._spawn(self._begin_later(waiting, pause_s))
+
+    async def _begin_later(self, waiting: _Slot, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        version = waiting.version
+        if self._slots.get((version.model_id, version.version)) is waiting:
+            self._begun(version)
 
     async def _settle(self, slot: _Slot) -> None:
         version = slot.version
         name = {"tenant": str(version.tenant), "model": version.model, "version": version.version}
         began_s = self._clock.monotonic_s()
         try:
-            slot.servable = await self._loaded(version)
+            slot.servable = await self._loaded(slot)
         except IntegrityFailure as failure:
             slot.failure = failure
             self._metrics.integrity_alarms.inc()
@@ -187,7 +241,7 @@ class Servables:
             self._audit.write_soon(version.tenant, event)
         except GatewayError as failure:
             slot.failure = failure
-            slot.retry_at_s = self._clock.monotonic_s() + _RETRY_S
+            slot.retry_at_s = self._clock.monotonic_s() + self._pause_s(version, failure)
             self._log.error("model_not_loaded", reason=failure.detail, **name)
         except Exception:  # noqa: BLE001  the outermost frame of a background act: logged, and the version says so
             slot.failure = Unavailable("an unexpected fault while loading; the operator's log has it")
@@ -202,14 +256,33 @@ class Servables:
         if slot.servable is not None and self._slots.get((version.model_id, version.version)) is not slot:
             await self._unload(slot.servable, self._departure())  # no longer wanted by the time it was ready
 
-    async def _loaded(self, version: ModelVersion) -> Servable:
-        memory = await self._artifacts.open(version, version.plan.runtime)
+    def _pause_s(self, version: ModelVersion, failure: GatewayError) -> float:
+        """Return how long a version that could not be loaded waits for the next try, longer each time if it cost a process."""
+        if version.plan.placement is Placement.PROCESS and type(failure) in {Unavailable, ArtifactRefused}:
+            return max(_RETRY_S, self._falls.note((version.model_id, version.version)))
+        return _RETRY_S
+
+    async def _loaded(self, slot: _Slot) -> Servable:
+        version, limits = slot.version, self._limits
+        opened = partial(self._artifacts.open, version, version.plan.runtime)
+        if version.plan.placement is Placement.PROCESS:
+            process = await self._processes.load(version, opened)
+            batcher = Batcher(
+                process.runtime,
+                process.executor,
+                max_rows=limits.max_rows,
+                max_queue=limits.max_queue,
+                fair_time=process.fair_time,
+                interrupt=process.runtime.interrupt,
+            )
+            process.watch(partial(self._replace, slot))
+            return Servable(version, process.runtime, batcher, process=process)
+        memory = await opened()
         runtime = await asyncio.to_thread(_warm_runtime, version, memory)
-        limits = self._limits
         batcher = Batcher(
             runtime, self._executor, max_rows=limits.max_rows, max_queue=limits.max_queue, fair_time=self._fair_time
         )
-        return Servable(version, memory, runtime, batcher)
+        return Servable(version, runtime, batcher, memory)
 
     def _departure(self) -> asyncio.Event:
         """Return what is set when a version that begins to leave now is gone; `close` waits for it."""
@@ -233,15 +306,28 @@ async def _give_back(servable: Servable) -> None:
     try:
         await servable.batcher.drain()
     except BaseException:
+        if servable.process is not None:
+            servable.process.kill()
         servable.runtime.close()
-        servable.memory.abandon()
+        if servable.memory is not None:
+            servable.memory.abandon()
         raise
-    await asyncio.to_thread(_wipe, servable)
+    if servable.process is not None:
+        await servable.process.close()
+    else:
+        await asyncio.to_thread(_wipe, servable)
 
 
 def _wipe(servable: Servable) -> None:
     servable.runtime.close()
-    servable.memory.close()
+    if servable.memory is not None:
+        servable.memory.close()
+
+
+def _loader(name: str) -> Loader:
+    if name not in LOADERS:
+        raise Unavailable(f"this gateway has no runtime '{name}' on its threads")
+    return LOADERS[name]
 
 
 def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
@@ -251,7 +337,7 @@ def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
     """
     runtime = None
     try:
-        runtime = LOADERS[version.plan.runtime](
+        runtime = _loader(version.plan.runtime)(
             memory.descriptor,
             memory.size_bytes,
             signature=version.signature,
@@ -259,19 +345,10 @@ def _warm_runtime(version: ModelVersion, memory: MemoryFile) -> Runtime:
             output_order=version.plan.output_order,
         )
         memory.cover_mappings()
-        runtime.run(_zeros(version.signature))
+        warm(runtime)
     except BaseException:
         if runtime is not None:
             runtime.close()
         memory.close()
         raise
     return runtime
-
-
-def _zeros(signature: ModelSignature) -> tuple[np.ndarray, ...]:
-    """Return the smallest input that the signature allows."""
-    return tuple(
-        np.full(shape, b"" if spec.datatype is Datatype.BYTES else 0, dtype=spec.datatype.numpy)
-        for spec in signature.inputs
-        for shape in [[1 if n == FREE else n for n in spec.shape]]
-    )

@@ -8,7 +8,8 @@ Rules:
   together run together;
 * who may share is `compatibility`'s rule, whose turn it is `waiting`'s, what is computed `turn`'s;
 * a request whose deadline passes gets `DeadlineExceeded` at once, and is not run if it has not been;
-* a caller that goes away leaves its line.
+* a caller that goes away leaves its line;
+* when the last who waited for the running batch has gone, the runtime is told, if it can do something about it.
 
 No task is needed: an executor's future calls back on the loop, and there the next batch is started.
 So there is nothing to own, to cancel or to await but `drain`.
@@ -39,7 +40,7 @@ from maas_gateway.inference.executor import Executor
 from maas_gateway.inference.fairness import FairTime
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.inference.statistics import Statistics
-from maas_gateway.inference.turn import Outcome, Turn, as_failure, late
+from maas_gateway.inference.turn import Outcome, Turn, as_failure, late, late_in_line
 from maas_gateway.inference.waiting import Charge, Queue, Waiting
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.tensor import Tensor
@@ -79,6 +80,7 @@ class Batcher:
         max_queue: int,
         fair_time: FairTime | None = None,
         observe: Callable[[BatchReport], None] | None = None,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
         """Start idle.
 
@@ -89,6 +91,7 @@ class Batcher:
             max_queue: requests that may wait, at least 1; those in the running batch do not count.
             fair_time: says whose turn it is; one for all batchers that share an executor.
             observe: called on the event loop after each batch, for metrics and logs.
+            interrupt: called on the event loop once nobody waits any more for the batch that runs; returns at once.
         """
         if max_rows < 1 or max_queue < 1:
             raise ValueError("max_rows and max_queue are at least 1")
@@ -97,6 +100,7 @@ class Batcher:
         self._executor = executor
         self._max_rows = max_rows
         self._observe = observe
+        self._interrupt = interrupt
         self._has_rows = has_rows(runtime.signature)
         self._n_inputs = len(runtime.signature.inputs)
         self._outputs = {spec.name: (at, spec) for at, spec in enumerate(runtime.signature.outputs)}
@@ -140,7 +144,7 @@ class Batcher:
         self._check(request)
         came_s = time.monotonic()
         if came_s >= deadline.at_s:
-            deadline.check()
+            raise late_in_line()
         loop = asyncio.get_running_loop()
         waiting = Waiting(request, key_of(request, tenant), deadline, loop.create_future(), charge, came_s)
         refused = self._queue.put(waiting)
@@ -270,20 +274,27 @@ class Batcher:
         self._queue.remove(waiting)
         if waiting.future.done() and not waiting.future.cancelled():
             waiting.future.exception()  # asked for, else asyncio reports it as never retrieved
+        self._interrupt_if_unwanted()
 
     def _expire(self) -> Deadline | None:
         """Fail whoever is late, in line or in the running batch; return the next deadline."""
         first: Deadline | None = None
+        running = frozenset(self._running)
         for waiting in [*self._running, *self._queue]:
             if waiting.future.done():
                 continue
             if is_due(waiting.deadline):
                 self.counts.n_expired += 1
                 self._queue.remove(waiting)
-                waiting.fail(late())
+                waiting.fail(late() if waiting in running else late_in_line())
             elif first is None or waiting.deadline.at_s < first.at_s:
                 first = waiting.deadline
+        self._interrupt_if_unwanted()
         return first
+
+    def _interrupt_if_unwanted(self) -> None:
+        if self._interrupt is not None and self._running and all(each.future.done() for each in self._running):
+            self._interrupt()
 
 
 _CLOSED = "this model version is being unloaded"

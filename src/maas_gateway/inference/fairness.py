@@ -38,6 +38,10 @@ class FairTime:
         self._finish: dict[TenantId, float] = {}
         self._guess_s: dict[TenantId, float] = {}
 
+    def afresh(self) -> "FairTime":
+        """Return one with the same weights that counts from nothing, for engines of their own."""
+        return FairTime(self._weight_of)
+
     def tag(self, tenant: TenantId) -> float:
         """Return the start tag that a turn of `tenant` would have now: who has the least is next."""
         return max(self._now, self._finish.get(tenant, 0.0))

@@ -11,7 +11,7 @@ Rules:
 import time
 from collections.abc import Sequence
 
-from maas_gateway.errors import DeadlineExceeded, GatewayError
+from maas_gateway.errors import DeadlineExceeded, GatewayError, NeverBegun
 from maas_gateway.inference.batch import Arrays, arrays_of, check_rows, chunks, join, split, stack
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.inference.waiting import Waiting
@@ -42,7 +42,7 @@ class Turn:
         now_s = time.monotonic()
         wanted = [each for each in self._batch if each.deadline.at_s > now_s and not each.future.done()]
         outcomes = dict(zip(wanted, self._together(wanted), strict=True))
-        return [outcomes[each] if each in outcomes else late() for each in self._batch]
+        return [outcomes[each] if each in outcomes else late_in_line() for each in self._batch]
 
     def _together(self, batch: Sequence[Waiting]) -> list[Outcome]:
         if len(batch) > 1:
@@ -90,6 +90,11 @@ def as_failure(cause: Exception) -> GatewayError:
 def late() -> DeadlineExceeded:
     """Return the error of a request whose time ran out."""
     return DeadlineExceeded("the deadline of the request passed before the model answered")
+
+
+def late_in_line() -> NeverBegun:
+    """Return the error of a request whose time ran out before its turn."""
+    return NeverBegun("the deadline of the request passed before the model began with it")
 
 
 def _check_wanted(waiting: Waiting) -> None:

@@ -2,7 +2,7 @@
 
 Rules: rows are reserved in blocks before they are used, so that not every request costs a transaction and no process
 can use what another has; a budget is never exceeded, also by processes that die, whose blocks stay spent; what is left
-of a block that nobody uses any more is returned. Where the database does not answer, nothing is spent and the caller
+of a block that nobody uses any more is returned, and so is what was reserved of a budget that has become smaller. Where the database does not answer, nothing is spent and the caller
 is refused: 503.
 """
 
@@ -58,8 +58,10 @@ class Budgets:
         block = self._blocks.get(key)
         if block is None:
             block = self._blocks[key] = _Block(budget)
-        block.budget = budget
         block.used_at_s = self._clock.monotonic_s()
+        if budget.max_rows < block.budget.max_rows:
+            await self._shrink(block, budget)
+        block.budget = budget
         while block.left < n_rows:
             async with block.lock:
                 if block.left < n_rows:
@@ -68,9 +70,9 @@ class Budgets:
 
     def give_back(self, budget: Budget, n_rows: int) -> None:
         """Have rows not be spent that were not used."""
-        block = self._blocks.get((budget.holder, budget.model))
-        if block is not None:
-            block.left += n_rows
+        block = self._blocks.setdefault((budget.holder, budget.model), _Block(budget))
+        block.left += n_rows
+        block.used_at_s = self._clock.monotonic_s()
 
     async def return_idle(self, idle_s: float = _IDLE_S) -> None:
         """Return what is left of blocks that nobody has used for a while."""
@@ -87,6 +89,14 @@ class Budgets:
                     raise
             if not block.left and block.used_at_s <= before_s and not block.lock.locked():
                 self._blocks.pop(key, None)
+
+    async def _shrink(self, block: _Block, budget: Budget) -> None:
+        """Return what was reserved under a larger budget: of the smaller one it may be too much."""
+        async with block.lock:
+            if budget.max_rows < block.budget.max_rows:
+                block.budget, left, block.left = budget, block.left, 0
+                if left:
+                    await store.unreserve(self._database, budget, left)
 
     async def _reserve(self, block: _Block, needed: int) -> None:
         budget = block.budget

@@ -109,6 +109,12 @@ async def drop_of_subject(session: TenantSession, subject: uuid.UUID) -> None:
     await session.bump(TOPIC)
 
 
+async def drop_on_model(session: TenantSession, model: str) -> None:
+    """Delete the quotas on a model that is being erased; what was spent stays."""
+    await session.delete(QUOTAS, QUOTAS.c.model == model)
+    await session.bump(TOPIC)
+
+
 async def drop_every(session: TenantSession) -> None:
     """Delete every quota, budget and line of usage of the session's tenant."""
     for table in (QUOTAS, BUDGETS, USAGE):

@@ -106,9 +106,22 @@ class Usage:
                 asked, use = self._turned.pop().read()
                 counted[asked] = counted[asked] + use if asked in counted else use
             for day in sorted(self._unwritten):
-                if self._unwritten[day]:
-                    await self._write(day, self._unwritten[day])
+                await self._put(day)
+
+    async def _put(self, day: date) -> None:
+        """Write a day's counts to the end, also when cancelled meanwhile: it must be known whether they were written."""
+        if not self._unwritten[day]:
+            del self._unwritten[day]
+            return
+        writing = asyncio.ensure_future(self._write(day, self._unwritten[day]))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            if not writing.cancelled() and writing.exception() is None:
                 del self._unwritten[day]
+            raise
+        del self._unwritten[day]
 
     async def run(self) -> None:
         """Write every so often, until cancelled."""

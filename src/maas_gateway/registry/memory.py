@@ -97,6 +97,11 @@ class MemoryFile:
         """Whether no page of it can be swapped out."""
         return self._own is not None and self._own.is_locked
 
+    @property
+    def content(self) -> memoryview:
+        """The bytes, to be read only, and not after it is closed: it is unmapped when no view of it is left."""
+        return memoryview(b"" if self._own is None else self._own.mapping).toreadonly()
+
     def fill(self, produce: Callable[[Take], None]) -> Self:
         """Have `produce` hand over the content, each byte once, then seal it; closed if that fails.
 
@@ -114,6 +119,10 @@ class MemoryFile:
             self.close()
             raise
         return self
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` of it at `offset`, fewer at the end only; for scanners."""
+        return os.pread(self.descriptor, max(0, min(n_bytes, self.size_bytes - offset)), offset)
 
     def cover_mappings(self) -> None:
         """Keep every mapping of it in this process, a runtime's own included, out of core dumps and forks.

@@ -1,9 +1,11 @@
 """Models, their versions, and the legal moves of a version's stage.
 
-    quarantined → staged → serving ⇄ retired
+    quarantined → staged → serving ⇄ retired, and from each of them back into quarantine by a rescan
 
-Rules: a version of which a scanner says that a person should look at it begins in quarantine; several versions of a model may serve; a label points at a serving version; a request that
-names neither goes to the highest serving one.
+Rules: a version of which a scanner says that a person should look at it begins in quarantine, and leaves it once a
+person has released it; one of which a scanner says that it is unsafe leaves it never, unless a later scan finds
+otherwise; several versions of a model may serve; a label points at a serving version; a request that names neither
+goes to the highest serving one.
 """
 
 from collections.abc import Mapping
@@ -14,8 +16,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from maas_gateway.errors import IllegalTransition, IntegrityFailure
-from maas_gateway.identifiers import ArtifactId, ModelId, TenantId
+from maas_gateway.identifiers import ArtifactId, ModelId, SubjectId, TenantId
 from maas_gateway.registry.publishers import Publisher
+from maas_gateway.registry.release import Release
 from maas_gateway.tensors.signature import ModelSignature
 
 
@@ -31,9 +34,9 @@ class Stage(StrEnum):
 _NEXT: Final = MappingProxyType(
     {
         Stage.QUARANTINED: frozenset({Stage.STAGED}),
-        Stage.STAGED: frozenset({Stage.SERVING}),
-        Stage.SERVING: frozenset({Stage.RETIRED}),
-        Stage.RETIRED: frozenset({Stage.SERVING}),
+        Stage.STAGED: frozenset({Stage.SERVING, Stage.QUARANTINED}),
+        Stage.SERVING: frozenset({Stage.RETIRED, Stage.QUARANTINED}),
+        Stage.RETIRED: frozenset({Stage.SERVING, Stage.QUARANTINED}),
     }
 )
 
@@ -136,7 +139,7 @@ class ModelVersion:
         model_id: of which model.
         model: that model's name.
         version: its number.
-        stage: staged, serving or retired.
+        stage: quarantined, staged, serving or retired.
         format: what was uploaded, for example `keras`.
         digest: SHA-256 of what was uploaded, hexadecimal.
         size_bytes: size of what was uploaded.
@@ -145,8 +148,11 @@ class ModelVersion:
         plan: in which form it is served.
         other_plans: further forms in which it could be, the better first.
         artifacts: its sealed blobs.
-        created_by: who uploaded it.
+        created_by: who uploaded it, by name.
         created_at: when.
+        uploaders: who uploaded it, by identifier: that account first, then whoever had been told a secret of it; None for
+            versions from before that was noted.
+        release: who has said that it may be served although a scanner asks for a person; None for nobody.
         publisher: who had signed what was uploaded; None if nobody had.
         manifest: the signed statement of all this; empty for what was never signed, which is not served.
     """
@@ -167,7 +173,23 @@ class ModelVersion:
     artifacts: tuple[Artifact, ...] = ()
     other_plans: tuple[ServingPlan, ...] = ()
     publisher: Publisher | None = None
+    uploaders: tuple[SubjectId, ...] | None = None
+    release: Release | None = None
     manifest: str = ""
+
+    def worst(self, severity: str) -> Mapping[str, Any] | None:
+        """Return the first finding of that severity, None if there is none."""
+        return next((finding for finding in self.findings if finding.get("severity") == severity), None)
+
+    @property
+    def awaits_person(self) -> bool:
+        """Whether a scanner asks for a person, and none has released it yet."""
+        return self.worst("review") is not None and (self.release is None or not self.release.is_by_person)
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether its findings let it be served: none refuses it, and none asks for a release that it does not have."""
+        return self.worst("refuse") is None and (self.worst("review") is None or self.release is not None)
 
     def artifact(self, role: str) -> Artifact:
         """Return its artifact of that role.

@@ -34,6 +34,19 @@ class SignatureForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PublishingRules:
+    """What a tenant demands before a version is taken in, and before it is served.
+
+    Attributes:
+        requires_signature: whether an upload must be signed with a registered key.
+        requires_second_person: whether who releases or promotes a version must be another than who uploaded it.
+    """
+
+    requires_signature: bool = False
+    requires_second_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PublisherKey:
     """A public key by which a tenant knows a publisher.
 

@@ -1,4 +1,4 @@
-"""An upload while it is looked at: sealed, nameless, gone with the process.
+"""An upload, or what became of it, while it is looked at: sealed, nameless, gone with the process.
 
 Rules: what arrives is sealed under a key that lives only in this process's memory and written to a
 file that has no name, so that neither a crash nor a thief of the disk leaves plaintext; it can be
@@ -38,6 +38,7 @@ class Spool:
         self._sealer = StreamSealer(self._key, _LABEL)
         self._digest = hashlib.sha256()
         self._max_bytes = max_bytes
+        self._pending = bytearray()
         self._opener: StreamOpener | None = None
         self.size_bytes = 0
 
@@ -47,16 +48,29 @@ class Spool:
         Raises:
             PayloadTooLarge: there is more than `max_bytes`.
         """
-        pending = bytearray()
         async for chunk in chunks:
-            pending += chunk
-            self.size_bytes += len(chunk)
-            if self.size_bytes > self._max_bytes:
-                raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
-            if len(pending) >= SEGMENT_BYTES:
-                await asyncio.to_thread(self._put, bytes(pending))
-                pending.clear()
-        await asyncio.to_thread(self._finish, bytes(pending))
+            await self.add(chunk)
+        await self.finish()
+
+    async def add(self, chunk: bytes) -> None:
+        """Take a piece, of any size.
+
+        Raises:
+            PayloadTooLarge: with it there is more than `max_bytes`.
+        """
+        self._pending += chunk
+        self.size_bytes += len(chunk)
+        if self.size_bytes > self._max_bytes:
+            raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
+        if len(self._pending) >= SEGMENT_BYTES:
+            data = bytes(self._pending)
+            self._pending.clear()
+            await asyncio.to_thread(self._put, data)
+
+    async def finish(self) -> None:
+        """Know that it is whole; it can be read from then on."""
+        await asyncio.to_thread(self._finish, bytes(self._pending))
+        self._pending.clear()
 
     @property
     def digest(self) -> bytes:
@@ -77,6 +91,16 @@ class Spool:
         """Return the plaintext from the start, in segments."""
         for offset in range(0, self.size_bytes, SEGMENT_BYTES):
             yield self.read_at(offset, SEGMENT_BYTES)
+
+    def part(self, offset: int, n_bytes: int) -> "Part":
+        """Return some of it, to be read like a file of its own.
+
+        Raises:
+            ValueError: there is not that much of it.
+        """
+        if not 0 <= offset <= offset + n_bytes <= self.size_bytes:
+            raise ValueError("the part does not lie within the upload")
+        return Part(self, offset, n_bytes)
 
     def close(self) -> None:
         """Give the file back."""
@@ -101,6 +125,32 @@ class Spool:
         view = memoryview(sealed)
         while view:
             view = view[self._file.write(view) :]
+
+
+class Part:
+    """Some of a spool.
+
+    Attributes:
+        size_bytes: how much.
+    """
+
+    def __init__(self, spool: Spool, offset: int, size_bytes: int) -> None:
+        self._spool = spool
+        self._offset = offset
+        self.size_bytes = size_bytes
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` of plaintext at `offset`; fewer at the end only.
+
+        Raises:
+            CiphertextRejected: the spool was altered on the disk.
+        """
+        return self._spool.read_at(self._offset + offset, max(0, min(n_bytes, self.size_bytes - offset)))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return the plaintext from the start, in pieces of at most a segment."""
+        for offset in range(0, self.size_bytes, SEGMENT_BYTES):
+            yield self.read_at(offset, SEGMENT_BYTES)
 
 
 class _SpoolFile:

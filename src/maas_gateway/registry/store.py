@@ -7,6 +7,7 @@ rules have no topic: whoever decides by them reads them then.
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ from sqlalchemy import ColumnElement, RowMapping
 
 from maas_gateway.database.paging import Asked, Page
 from maas_gateway.database.sessions import Session, TenantSession
-from maas_gateway.identifiers import ArtifactId, ModelId, TenantId, new_id
+from maas_gateway.identifiers import ArtifactId, ModelId, SubjectId, TenantId, new_id
 from maas_gateway.keyring.statements import key_of
 from maas_gateway.registry.model import Artifact, ArtifactRole, Model, ModelVersion, ServingPlan, Stage
-from maas_gateway.registry.publishers import Publisher, PublisherKey
+from maas_gateway.registry.publishers import Publisher, PublisherKey, PublishingRules
+from maas_gateway.registry.release import Release
 from maas_gateway.registry.tables import (
     ARTIFACTS,
     LABELS,
@@ -29,6 +31,20 @@ from maas_gateway.registry.tables import (
 from maas_gateway.tensors.signature import ModelSignature
 
 TOPIC: Final = "registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How much a tenant has stored.
+
+    Attributes:
+        sealed_bytes: of all blobs that its versions name.
+        n_versions: of all its models, whatever their stage.
+    """
+
+    sealed_bytes: int
+    n_versions: int
+
 
 _NO_SIGNATURE: Final = ModelSignature((), ()).to_json()
 _NO_PLAN: Final = ServingPlan("", (), (), 0.0).to_json()
@@ -86,6 +102,8 @@ async def add_version(session: TenantSession, version: ModelVersion) -> None:
         created_by=version.created_by,
         created_at=version.created_at,
         publisher=None if version.publisher is None else version.publisher.to_json(),
+        uploaders=None if version.uploaders is None else [str(subject) for subject in version.uploaders],
+        release=None if version.release is None else version.release.to_json(),
         manifest=version.manifest or None,
         manifest_key=key_of(version.manifest) if version.manifest else None,
     )
@@ -101,6 +119,24 @@ async def add_version(session: TenantSession, version: ModelVersion) -> None:
             digest=artifact.digest,
         )
     await session.bump(TOPIC)
+
+
+async def amend(session: TenantSession, old: ModelVersion, new: ModelVersion) -> bool:
+    """Write a version's stage, findings and release, with the manifest that says so; return whether it was the old one still."""
+    n_rows = await session.update(
+        MODEL_VERSIONS,
+        MODEL_VERSIONS.c.model_id == old.model_id,
+        MODEL_VERSIONS.c.version == old.version,
+        MODEL_VERSIONS.c.manifest == old.manifest,
+        MODEL_VERSIONS.c.stage == old.stage.value,
+        stage=new.stage.value,
+        findings=[dict(finding) for finding in new.findings],
+        release=None if new.release is None else new.release.to_json(),
+        manifest=new.manifest,
+        manifest_key=key_of(new.manifest),
+    )
+    await session.bump(TOPIC)
+    return bool(n_rows)
 
 
 async def set_stage(session: TenantSession, version: ModelVersion, stage: Stage) -> None:
@@ -129,12 +165,38 @@ async def drop_label(session: TenantSession, model_id: ModelId, label: str) -> b
     return bool(gone)
 
 
+async def drop_labels_of(session: TenantSession, version: ModelVersion) -> list[str]:
+    """Delete every label that points at a version; return them."""
+    where = (LABELS.c.model_id == version.model_id, LABELS.c.version == version.version)
+    labels = [row["label"] for row in await session.rows(LABELS, *where, order_by=[LABELS.c.label])]
+    await session.delete(LABELS, *where)
+    return labels
+
+
 async def drop_model(session: TenantSession, model: Model) -> None:
     """Delete a model's rows, with those of its versions and labels; its blobs become litter."""
     for table in (LABELS, ARTIFACTS, MODEL_VERSIONS):
         await session.delete(table, table.c.model_id == model.model_id)
     await session.delete(MODELS, MODELS.c.id == model.model_id)
     await session.bump(TOPIC)
+
+
+async def drop_version(session: TenantSession, version: ModelVersion) -> None:
+    """Delete a version's rows; its blobs become litter."""
+    for table in (ARTIFACTS, MODEL_VERSIONS):
+        await session.delete(table, table.c.model_id == version.model_id, table.c.version == version.version)
+    await session.bump(TOPIC)
+
+
+async def stored(session: TenantSession) -> Stored:
+    """Return how much the tenant has stored."""
+    (sums,) = await session.sums(ARTIFACTS, by=(), of=["sealed_bytes"])
+    return Stored(int(sums["sealed_bytes"] or 0), await session.count(MODEL_VERSIONS))
+
+
+async def n_versions(session: Session) -> int:
+    """Return how many versions the session sees."""
+    return await session.count(MODEL_VERSIONS)
 
 
 async def signed_by_others(session: Session, key_id: str, *, limit: int) -> Sequence[tuple[uuid.UUID, int, str]]:
@@ -218,16 +280,21 @@ async def drop_publisher_key(session: TenantSession, key_id: str) -> bool:
     return bool(await session.delete(PUBLISHER_KEYS, PUBLISHER_KEYS.c.key_id == key_id))
 
 
-async def requires_signature(session: TenantSession) -> bool:
-    """Return whether the tenant takes signed uploads only; a tenant that has said nothing takes all."""
+async def publishing_rules(session: TenantSession) -> PublishingRules:
+    """Return what the tenant demands; one that has said nothing demands nothing."""
     row = await session.row(PUBLISHING_RULES)
-    return row is not None and bool(row["requires_signature"])
+    return PublishingRules() if row is None else _rules(row)
 
 
-async def require_signature(session: TenantSession, *, is_required: bool) -> None:
-    """Say whether the tenant takes signed uploads only."""
-    await session.insert_unless_there(PUBLISHING_RULES, requires_signature=is_required)
-    await session.update(PUBLISHING_RULES, requires_signature=is_required)
+async def lock_publishing_rules(session: TenantSession) -> PublishingRules:
+    """Return the same; until the transaction ends nobody else gets past this in the same tenant."""
+    return _rules(await session.insert_or_lock(PUBLISHING_RULES, **asdict(PublishingRules())))
+
+
+async def set_publishing_rules(session: TenantSession, rules: PublishingRules) -> None:
+    """Write what the tenant demands."""
+    await session.insert_unless_there(PUBLISHING_RULES, **asdict(rules))
+    await session.update(PUBLISHING_RULES, **asdict(rules))
 
 
 async def drop_publishing(session: TenantSession) -> None:
@@ -269,6 +336,10 @@ async def _whole(
     )
 
 
+def _rules(row: RowMapping) -> PublishingRules:
+    return PublishingRules(bool(row["requires_signature"]), bool(row["requires_second_person"]))
+
+
 def _artifact(row: RowMapping) -> Artifact:
     role = ArtifactRole(row["role"])
     return Artifact(ArtifactId(row["id"]), role, row["plain_bytes"], row["sealed_bytes"], row["digest"])
@@ -288,6 +359,8 @@ def _version_or_broken(row: RowMapping, name: str, owner: TenantId, artifacts: t
             "other_plans": None,
             "findings": [],
             "publisher": None,
+            "uploaders": None,
+            "release": None,
             "stage": stage,
         }
         return _version({**row, **nothing}, name, owner, artifacts)
@@ -311,5 +384,7 @@ def _version(row: Mapping[str, Any], name: str, owner: TenantId, artifacts: tupl
         created_by=row["created_by"],
         created_at=row["created_at"],
         publisher=None if row["publisher"] is None else Publisher.from_json(row["publisher"]),
+        uploaders=None if row["uploaders"] is None else tuple(SubjectId(uuid.UUID(text)) for text in row["uploaders"]),
+        release=None if row["release"] is None else Release.from_json(row["release"]),
         manifest=row["manifest"] or "",
     )

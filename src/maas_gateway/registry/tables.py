@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 
 from maas_gateway.database.metadata import METADATA, UTCDateTime
@@ -46,6 +47,8 @@ MODEL_VERSIONS: Final = Table(
     Column("manifest", Text),
     Column("manifest_key", String(64)),  # the id of the key that signed it
     Column("publisher", JSON(none_as_null=True)),
+    Column("uploaders", JSON(none_as_null=True)),
+    Column("release", JSON(none_as_null=True)),
     ForeignKeyConstraint(["model_id"], ["models.id"]),
 )
 
@@ -90,4 +93,5 @@ PUBLISHING_RULES: Final = Table(
     METADATA,
     Column("tenant_id", Uuid, primary_key=True),
     Column("requires_signature", Boolean, nullable=False),
+    Column("requires_second_person", Boolean, nullable=False, server_default=false()),
 )

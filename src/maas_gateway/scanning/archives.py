@@ -6,11 +6,14 @@ Rules (security.md 2.3, item 1):
     * No ZIP64, no split archive, no encryption, no data descriptor, no extra field. Keras 3.15.1's own saver writes
       STORED members with flag 0, without extra field and without descriptor, so all its files pass.
     * Methods STORED and DEFLATED; a local header repeats its central entry in every field.
-    * Exactly the wanted names, each once; regular files only.
+    * The wanted names, each once, and others only where the format names them; regular files only.
+    * A format whose archives are packed by people, not by a saver, may allow what `zip -r` and writers to a pipe add
+      (`Allowance`): empty folders; the extra fields of times and owners; and a data descriptor, which must repeat
+      the directory's CRC and sizes, behind a DEFLATED member, whose data say themselves where they end.
     * Data is inflated in bounded steps; sizes and CRC are checked against what came out, never trusted beforehand.
 
-Source: PKWARE APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (end record). The
-reader is our own because `zipfile` looks for the end record from behind, takes the last of two equal names and
+Source: PKWARE APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.9 (data descriptor), 4.3.12 (central directory),
+4.3.16 (end record); Info-ZIP's extrafld.txt for fields 0x5455 (times) and 0x7875 (owners). The reader is our own because `zipfile` looks for the end record from behind, takes the last of two equal names and
 believes the central directory alone: two readers could see two archives.
 """
 
@@ -18,7 +21,7 @@ import stat
 import struct
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +36,12 @@ _END_MAGIC: Final = b"PK\x05\x06"
 
 _STORED: Final = 0
 _DEFLATED: Final = 8
+_DESCRIPTOR: Final = struct.Struct("<4s3I")
+_DESCRIPTOR_MAGIC: Final = b"PK\x07\x08"
+_EXTRA: Final = struct.Struct("<2H")
+_EXTRA_SIZES: Final = {0x5455: (5, 9, 13), 0x7875: (0, 11, 15)}
+"""Sizes of the extra fields that may be allowed: times (one to three of them), owners (of two or four bytes)."""
+
 _ENCRYPTED_FLAGS: Final = 0x2041  # bits 0, 6 and 13: encrypted, strongly encrypted, masked headers
 _DESCRIPTOR_FLAG: Final = 0x0008
 _HARMLESS_FLAGS: Final = 0x0806  # bits 1 and 2: how hard the packer tried; bit 11: names are UTF-8
@@ -53,6 +62,24 @@ class MemberLimit:
 
     max_bytes: int
     max_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an archive may hold beside plain members.
+
+    Attributes:
+        folders: empty folders; they are looked at and left out.
+        times: extra fields with times and owners.
+        descriptors: CRC and sizes behind the data of a DEFLATED member.
+    """
+
+    folders: bool = False
+    times: bool = False
+    descriptors: bool = False
+
+
+NOTHING: Final = Allowance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +106,14 @@ class _Entry:
     name: bytes
     header_offset: int
     attributes: int
-    n_extra_bytes: int
+    extra: bytes
     n_comment_bytes: int
     disk: int
+
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether CRC and sizes stand behind the data."""
+        return bool(self.fields[1] & _DESCRIPTOR_FLAG)
 
 
 def read_directory(source: Source) -> list[str]:
@@ -92,12 +124,21 @@ def read_directory(source: Source) -> list[str]:
         return []
 
 
-def read_members(source: Source, limits: Mapping[str, MemberLimit]) -> dict[str, Member]:
-    """Return the archive's members by name.
+def read_members(
+    source: Source,
+    limits: Mapping[str, MemberLimit],
+    *,
+    limit_of: Callable[[str], MemberLimit | None] = lambda _name: None,
+    allows: Allowance = NOTHING,
+) -> dict[str, Member]:
+    """Return the archive's members by name, in the order in which they lie in the file.
 
     Args:
         source: the upload.
-        limits: the names that must be there, all of them and no other, and how large each may be.
+        limits: the names that must be there, all of them, and how large each may be.
+        limit_of: returns how large a member of another name may be, None if there may be none; it is asked about a
+            folder's name, which ends with `/`, too.
+        allows: what may be there beside members.
 
     Raises:
         Refusal: the container breaks a rule of this module.
@@ -106,23 +147,26 @@ def read_members(source: Source, limits: Mapping[str, MemberLimit]) -> dict[str,
     members: dict[str, Member] = {}
     position = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
-        name = _name(entry)
+        name = _name(entry, allows)
         if name in members:
             raise Refusal("duplicate-member", _at(name), "the archive holds this name twice.")
-        if name not in limits:
+        limit = limits.get(name) or limit_of(name)
+        if limit is None:
             raise Refusal(
                 "unexpected-member", _at(name), f"the archive may hold {', '.join(sorted(limits))} and nothing else."
             )
-        _check_entry(entry, name)
-        _check_size(entry, name, limits[name])
+        _check_entry(entry, name, allows)
+        _check_size(entry, name, limit)
         member = _member(source, entry, name, position)
         position = member.data_offset + member.packed_bytes
+        if entry.has_descriptor:
+            position += _check_descriptor(source, member)
         members[name] = member
     if position != directory_offset:
         raise Refusal("unclaimed-bytes", f"byte {position}", "there are bytes that belong to no member.")
     for missing in sorted(set(limits) - set(members)):
         raise Refusal("missing-member", _at(missing), "the archive lacks this member.")
-    return members
+    return {name: member for name, member in members.items() if not name.endswith("/")}
 
 
 def read_member(source: Source, member: Member, limit: MemberLimit) -> bytes:
@@ -202,17 +246,18 @@ def _parse_central(raw: bytes, offset: int) -> Iterator[_Entry]:
         if magic != _CENTRAL_MAGIC or end > len(raw):
             raise Refusal("directory-broken", f"byte {offset + position}", "this is no entry of a central directory.")
         name = raw[position + _CENTRAL.size : position + _CENTRAL.size + n_name]
-        yield _Entry(tuple(shared), name, header_offset, attributes, n_extra, n_comment, disk)
+        extra = raw[end - n_comment - n_extra : end - n_comment]
+        yield _Entry(tuple(shared), name, header_offset, attributes, extra, n_comment, disk)
         position = end
 
 
-def _name(entry: _Entry) -> str:
+def _name(entry: _Entry, allows: Allowance) -> str:
     """Return the entry's name if it is one that could not mean another place."""
     try:
         name = entry.name.decode("utf-8")
     except UnicodeDecodeError as cause:
         raise Refusal("member-name", clip(entry.name), "the member's name is not UTF-8.") from cause
-    parts = name.split("/")
+    parts = (name.removesuffix("/") if allows.folders else name).split("/")
     is_plain = (
         bool(name)
         and not name.startswith("/")
@@ -225,24 +270,31 @@ def _name(entry: _Entry) -> str:
     return name
 
 
-def _check_entry(entry: _Entry, name: str) -> None:
-    """Refuse what no saver of Keras writes and what readers disagree on."""
+def _check_entry(entry: _Entry, name: str, allows: Allowance) -> None:
+    """Refuse what is not allowed and what readers disagree on."""
     _needed, flags, method, *_rest = entry.fields
-    kind = stat.S_IFMT(entry.attributes >> 16)
+    known = _HARMLESS_FLAGS | (_DESCRIPTOR_FLAG if allows.descriptors and method == _DEFLATED else 0)
+    is_folder = name.endswith("/")
+    kinds = (0, stat.S_IFDIR if is_folder else stat.S_IFREG)
+    has_extra = bool(entry.extra) and not (allows.times and _is_times(entry.extra))
     rules = (
         (bool(flags & _ENCRYPTED_FLAGS), "encrypted-member", "encrypted members are not accepted."),
         (
-            bool(flags & _DESCRIPTOR_FLAG),
+            bool(flags & _DESCRIPTOR_FLAG & ~known),
             "data-descriptor",
             "a member with a data descriptor is not accepted: re-save.",
         ),
-        (bool(flags & ~_HARMLESS_FLAGS), "member-flags", f"flags {flags:#06x} are not accepted."),
+        (bool(flags & ~known), "member-flags", f"flags {flags:#06x} are not accepted."),
         (method not in (_STORED, _DEFLATED), "member-method", f"method {method} is neither STORED nor DEFLATED."),
         (_ZIP64 in (*entry.fields, entry.header_offset), "zip64", "ZIP64 members are not accepted."),
-        (bool(entry.n_extra_bytes or entry.n_comment_bytes), "member-extra", "extra fields and comments are refused."),
+        (has_extra or bool(entry.n_comment_bytes), "member-extra", "extra fields and comments are refused."),
         (bool(entry.disk), "split-archive", "split archives are not accepted."),
-        (kind not in (0, stat.S_IFREG), "not-a-file", "a member must be a regular file, not a link or a folder."),
-        (bool(entry.attributes & 0x10), "not-a-file", "a member must be a regular file, not a link or a folder."),
+        (
+            stat.S_IFMT(entry.attributes >> 16) not in kinds or bool(entry.attributes & 0x10) != is_folder,
+            "not-a-file",
+            "a member must be a regular file, not a link or a folder.",
+        ),
+        (is_folder and any(entry.fields[-2:]), "not-a-file", "a folder has no bytes."),
     )
     for is_broken, rule, message in rules:
         if is_broken:
@@ -271,10 +323,33 @@ def _member(source: Source, entry: _Entry, name: str, position: int) -> Member:
     if len(raw) < _LOCAL.size + len(entry.name) or raw[:4] != _LOCAL_MAGIC:
         raise Refusal("header-mismatch", _at(name), "its local header is not where the directory says.")
     _magic, *shared, n_name, n_extra = _LOCAL.unpack_from(raw)
-    if tuple(shared) != entry.fields or raw[_LOCAL.size :] != entry.name or n_name != len(entry.name) or n_extra:
+    # where sizes follow behind the data, the header before them holds zeros
+    expected = (*entry.fields[:-3], 0, 0, 0) if entry.has_descriptor else entry.fields
+    extra = source.read_at(position + len(raw), n_extra)
+    is_same_extra = bool(n_extra) == bool(entry.extra) and (not extra or _is_times(extra))
+    if tuple(shared) != expected or raw[_LOCAL.size :] != entry.name or n_name != len(entry.name) or not is_same_extra:
         raise Refusal("header-mismatch", _at(name), "its local header and its directory entry differ.")
     _needed, _flags, method, _time, _date, crc, packed, size = entry.fields
-    return Member(name, method, crc, packed, size, position + len(raw))
+    return Member(name, method, crc, packed, size, position + len(raw) + n_extra)
+
+
+def _is_times(extra: bytes) -> bool:
+    """Return whether an extra field holds times and owners and nothing else."""
+    position = 0
+    while len(extra) - position >= _EXTRA.size:
+        kind, n_bytes = _EXTRA.unpack_from(extra, position)
+        if n_bytes not in _EXTRA_SIZES.get(kind, ()):
+            return False
+        position += _EXTRA.size + n_bytes
+    return position == len(extra)
+
+
+def _check_descriptor(source: Source, member: Member) -> int:
+    """Return the size of the data descriptor behind a member, which must say what the directory says."""
+    raw = source.read_at(member.data_offset + member.packed_bytes, _DESCRIPTOR.size)
+    if raw != _DESCRIPTOR.pack(_DESCRIPTOR_MAGIC, member.crc, member.packed_bytes, member.size_bytes):
+        raise Refusal("header-mismatch", _at(member.name), "what stands behind its data and its entry differ.")
+    return _DESCRIPTOR.size
 
 
 def _unpacked(source: Source, member: Member) -> Iterator[bytes]:

@@ -11,20 +11,28 @@ Rules:
     * At most `max_steps` tables, vectors and elements of vectors of tables are visited, so that a small file whose
       vectors all point to one place cannot keep us busy. Depth is the schema's, which is not recursive.
 
+    * A file of up to 16 MiB is read at once, a larger one in pages of 256 KiB, of which 64 are kept; vectors of bytes
+      stay where they are. Which bytes belong to something is remembered, so that the others can be told (`unclaimed`).
+
 Source: flatbuffers.dev "FlatBuffer Internals"; flatbuffers/verifier.h for the rules of alignment.
 """
 
 import struct
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from maas_gateway.scanning.scanner import Refusal
+from maas_gateway.scanning.scanner import Refusal, Source
 
 Fields = tuple[tuple[str, str], ...]
 _SCALARS: Final = {letter: struct.Struct(f"<{letter}") for letter in "?bBhHiIqQfd"}
 _OFFSET_BYTES: Final = 4
 _MIN_VTABLE_BYTES: Final = 4
+_ROOT_BYTES: Final = 8
+_WHOLE_BYTES: Final = 16 * 1024 * 1024
+_PAGE_BYTES: Final = 256 * 1024
+_N_PAGES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +83,30 @@ class FlatBuffer:
     """One file, read by a schema.
 
     Args:
-        data: the whole file.
+        source: the whole file.
         tables: fields of every table by its name, in vtable order; see `tflite_schema` for the kinds.
         options: the tables of the union of kind `options`, by number; the field before it holds the number.
         max_steps: how much may be visited.
+
+    Attributes:
+        lengths: where the lengths of the root table's vectors stand, by field.
     """
 
     def __init__(
         self,
-        data: bytes,
+        source: Source | bytes,
         tables: Mapping[str, Fields],
         options: Mapping[int, tuple[str, Fields]],
         *,
         max_steps: int = 500_000,
     ) -> None:
-        self._data = data
+        self._source = _InMemory(source) if isinstance(source, bytes) else source
+        self._size = self._source.size_bytes
+        self._data = self._source.read_at(0, self._size) if self._size <= _WHOLE_BYTES else b""
+        self._data_at = 0
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._claimed = [(0, _ROOT_BYTES)]
+        self.lengths: dict[str, Span] = {}
         self._tables = tables
         self._options = options
         self._steps_left = max_steps
@@ -102,13 +119,48 @@ class FlatBuffer:
         """
         return self._table(self._follow(0, "root"), self._tables[table], "")
 
+    def bytes_at(self, span: Span) -> bytes:
+        """Return the bytes of a span, all at once: the caller bounds its length."""
+        data, start = self._look(span.offset, span.n_bytes)
+        return data[start : start + span.n_bytes]
+
+    def unclaimed(self) -> Iterator[Span]:
+        """Yield what belongs to nothing that was read, in order: padding, and whatever a writer left there."""
+        reached = 0
+        for start, end in sorted(self._claimed):
+            if start > reached:
+                yield Span(reached, start - reached)
+            reached = max(reached, end)
+        if reached < self._size:
+            yield Span(reached, self._size - reached)
+
+    def _look(self, position: int, n_bytes: int) -> tuple[bytes, int]:
+        """Return bytes, and where in them `position` is; `n_bytes` from there on lie in the file."""
+        start = position - self._data_at
+        if start >= 0 and start + n_bytes <= len(self._data):
+            return self._data, start
+        number = position // _PAGE_BYTES
+        if (position + n_bytes - 1) // _PAGE_BYTES != number:
+            return self._source.read_at(position, n_bytes), 0
+        page = self._pages.pop(number, None)
+        if page is None:
+            page = self._source.read_at(number * _PAGE_BYTES, _PAGE_BYTES)
+            if len(self._pages) == _N_PAGES:
+                self._pages.popitem(last=False)
+        self._pages[number] = page
+        self._data, self._data_at = page, number * _PAGE_BYTES
+        return page, position - self._data_at
+
     def _scalar(self, letter: str, position: int, at: str) -> int | float | bool:
         form = _SCALARS[letter]
-        if position < 0 or position + form.size > len(self._data):
+        if position < 0 or position + form.size > self._size:
             raise Refusal("out-of-bounds", at, "a value lies outside the file.")
         if position % form.size:
             raise Refusal("misaligned", at, f"a value of {form.size} bytes stands at byte {position}.")
-        value: int | float | bool = form.unpack_from(self._data, position)[0]
+        data, start = self._data, position - self._data_at
+        if start < 0 or start + form.size > len(data):
+            data, start = self._look(position, form.size)
+        value: int | float | bool = form.unpack_from(data, start)[0]
         return value
 
     def _integer(self, letter: str, position: int, at: str) -> int:
@@ -130,12 +182,14 @@ class FlatBuffer:
         if (
             n_vtable_bytes < _MIN_VTABLE_BYTES
             or n_vtable_bytes % 2
-            or vtable + n_vtable_bytes > len(self._data)
+            or vtable + n_vtable_bytes > self._size
             or n_table_bytes < _OFFSET_BYTES
-            or position + n_table_bytes > len(self._data)
+            or position + n_table_bytes > self._size
         ):
             raise Refusal("vtable", at, "a table or its vtable has an impossible size.")
-        slots = struct.unpack_from(f"<{n_vtable_bytes // 2 - 2}H", self._data, vtable + _MIN_VTABLE_BYTES)
+        self._claimed += ((vtable, vtable + n_vtable_bytes), (position, position + n_table_bytes))
+        n_slots = n_vtable_bytes // 2 - 2
+        slots = struct.unpack_from(f"<{n_slots}H", *self._look(vtable + _MIN_VTABLE_BYTES, 2 * n_slots))
         if any(slots[len(fields) :]):
             raise Refusal("unknown-field", at, "a table has a field that the schema does not know.")
         values: dict[str, Value] = {}
@@ -165,8 +219,9 @@ class FlatBuffer:
         if kind == "string":
             span = self._vector(target, 1, at)
             end = span.offset + span.n_bytes
-            if self._data[end : end + 1] != b"\0":
+            if self.bytes_at(Span(end, min(1, self._size - end))) != b"\0":
                 raise Refusal("string", at, "a string does not end.")
+            self._claimed.append((span.offset, end + 1))
             return span
         if not kind.endswith("[]"):
             return self._table(target, self._tables[kind], at)
@@ -181,7 +236,7 @@ class FlatBuffer:
             return span
         if kind in _SCALARS:
             self._spend(1 + n_elements // 4, at)
-            return struct.unpack_from(f"<{n_elements}{kind}", self._data, span.offset)
+            return struct.unpack_from(f"<{n_elements}{kind}", *self._look(span.offset, span.n_bytes))
         self._spend(n_elements, at)
         places = (span.offset + _OFFSET_BYTES * index for index in range(n_elements))
         return tuple(
@@ -192,13 +247,27 @@ class FlatBuffer:
     def _vector(self, position: int, size: int, at: str) -> Span:
         n_elements = self._integer("I", position, at)
         span = Span(position + _OFFSET_BYTES, n_elements * size)
-        if span.offset + span.n_bytes > len(self._data):
+        if span.offset + span.n_bytes > self._size:
             raise Refusal("out-of-bounds", at, f"a vector of {n_elements} elements reaches beyond the file.")
         if n_elements and span.offset % size:
             raise Refusal("misaligned", at, f"elements of {size} bytes start at byte {span.offset}.")
+        self._claimed.append((position, span.offset + span.n_bytes))
+        if "." not in at:
+            self.lengths[at] = Span(position, _OFFSET_BYTES)
         return span
 
     def _spend(self, n_steps: int, at: str) -> None:
         self._steps_left -= n_steps
         if self._steps_left < 0:
             raise Refusal("too-much", at, "the file holds too many tables.")
+
+
+class _InMemory:
+    """Bytes as a source."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size_bytes = len(content)
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        return self._content[offset : offset + n_bytes]

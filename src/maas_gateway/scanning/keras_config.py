@@ -10,6 +10,9 @@ Rules (security.md 2.3, items 2 and 3):
     * Special forms: `keras_forms`. Sizes: `keras_sizes`.
     * Names are `[A-Za-z0-9_.-]` with inner `/` or space, at most 128, without `..`; vocabularies are lists, never a
       path; dtypes are known.
+    * No layer keeps state between calls (`stateful`): one request would change another's answer. A call with
+      `training=True` does nothing of that kind, since a functional model that answers overrides it.
+    * A layer that no output depends on asks for a person (`keras_graph`).
     * `compile_config` is not used for serving, and yet held to the same lists: loaders differ in whether they read it.
 
 What this does not decide: whether the weights fit the config (the loader in the confined child does).
@@ -21,6 +24,7 @@ from typing import Final
 
 from maas_gateway.scanning import keras_names as names
 from maas_gateway.scanning.keras_forms import form_fault
+from maas_gateway.scanning.keras_graph import unreached
 from maas_gateway.scanning.keras_sizes import (
     SHAPE_KEYS,
     KerasLimits,
@@ -30,7 +34,7 @@ from maas_gateway.scanning.keras_sizes import (
     shape_fits,
     width_of,
 )
-from maas_gateway.scanning.scanner import MAX_FINDINGS, Finding, Refusal, clip
+from maas_gateway.scanning.scanner import MAX_FINDINGS, Finding, Refusal, Severity, clip
 from maas_gateway.scanning.strict_json import JSON, read_json
 
 CONFIG: Final = "config.json"
@@ -107,11 +111,12 @@ class _Walk:
         self._n_layers = 0
         self.findings: list[Finding] = []
 
-    def refuse(self, rule: str, place: str, message: str) -> None:
-        """Add a refusing finding at `place` inside config.json."""
-        if len(self.findings) < MAX_FINDINGS:
+    def refuse(self, rule: str, place: str, message: str, *, severity: Severity = "refuse") -> None:
+        """Add a finding at `place` inside config.json, a refusing one if nothing else is said."""
+        # Each severity has room of its own: what a person shall look at never crowds out what is refused.
+        if sum(finding.severity == severity for finding in self.findings) < MAX_FINDINGS:
             where = f"{CONFIG}: {place or '/'}"
-            self.findings.append(Finding(rule, "refuse", where, message))
+            self.findings.append(Finding(rule, severity, where, message))
 
     def value(self, node: JSON, place: str, *, key: str, scope: str = "config") -> None:
         """Look at one value.
@@ -166,6 +171,13 @@ class _Walk:
             self.refuse("vocabulary", place, "a vocabulary must be written into the config as a list, never as a path.")
         elif name == "dtype" and isinstance(item, str) and item not in names.DTYPES:
             self.refuse("dtype", place, f"{clip(item)} is no accepted dtype.")
+        elif name == "stateful" and item is not False:
+            self.refuse(
+                "stateful",
+                place,
+                "a layer with stateful=True keeps state between calls, so one request would see another's: "
+                "build it with stateful=False and save the model again.",
+            )
         if name == "inbound_nodes":
             scope = "call"
         elif name in SHAPE_KEYS:
@@ -195,6 +207,16 @@ class _Walk:
             elif any(_is_listed(listed, module, class_name) for listed in _COUNTED):
                 self._n_layers += 1
                 self._layers.append((place, class_name, config, node.get("build_config")))
+                self._unreached(config, place)
+
+    def _unreached(self, config: dict[str, JSON], place: str) -> None:
+        for index in unreached(config):
+            self.refuse(
+                "unreached-layer",
+                f"{place}/config/layers/{index}",
+                "no output depends on this layer; Keras does not write such a layer, so a second person looks at it.",
+                severity="review",
+            )
 
     def _class(self, class_name: str, module: JSON, place: str) -> None:
         if class_name in names.RUNS_CODE:

@@ -55,7 +55,7 @@ def _is_edge(config: Mapping[str, JSON], limits: KerasLimits) -> bool:
         isinstance(shape, list)
         and all(size is None or _is_integer(size) for size in shape)
         and shape_fits(shape, limits)
-        and config["dtype"] in DTYPES
+        and _is_dtype(config["dtype"])
         and isinstance(history, list)
         and [type(item) for item in history] == [str, int, int]
         and len(str(history[0])) <= _MAX_NAME_CHARS
@@ -63,11 +63,15 @@ def _is_edge(config: Mapping[str, JSON], limits: KerasLimits) -> bool:
 
 
 def _is_constant(config: Mapping[str, JSON], _limits: KerasLimits) -> bool:
-    return config["dtype"] in DTYPES - {"string"} and _is_numeric(config["value"])
+    return _is_dtype(config["dtype"]) and config["dtype"] != "string" and _is_numeric(config["value"])
 
 
 def _is_slice(config: Mapping[str, JSON], _limits: KerasLimits) -> bool:
     return all(item is None or _is_integer(item) for item in config.values())
+
+
+def _is_dtype(value: JSON) -> bool:
+    return isinstance(value, str) and value in DTYPES
 
 
 def _is_numeric(value: JSON) -> bool:

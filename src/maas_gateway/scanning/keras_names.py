@@ -4,7 +4,8 @@ Rules the lists were made by:
     * Static data, made once from the installed Keras 3.15.1 by its canonical export names (what its saver writes);
       aliases are not written, so they are not accepted.
     * Layers: all but Lambda, TFSMLayer, TorchModuleWrapper, JaxLayer and FlaxLayer (they run foreign code), the abstract
-      Layer and Wrapper, and MaxNumBoundingBoxes (no tensor of numbers).
+      Layer and Wrapper, and MaxNumBoundingBoxes (no tensor of numbers). And the three that keras.applications
+      defines beside its architectures, which are plain arithmetic.
     * Operations (`x * 2`, `ops.mean(x)` in a functional model): element-wise, reducing and shape-keeping ones. None that
       takes a function (Map, Scan, Cond, WhileLoop, ...), makes numbers from arguments (Arange, Full, Tile, Repeat,
       BroadcastTo, Pad, ...) or has an output whose size depends on values (Unique, Nonzero, ...).
@@ -52,6 +53,9 @@ LAYERS: Final[Mapping[str, frozenset[str]]] = {
         Subtract TextVectorization TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D
         ZeroPadding1D ZeroPadding2D ZeroPadding3D
         """),
+    # What the architectures of keras.applications define for themselves.
+    "keras.src.applications.convnext": frozenset(["LayerScale", "StochasticDepth"]),
+    "keras.src.applications.inception_resnet_v2": frozenset(["CustomScaleLayer"]),
 }
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {

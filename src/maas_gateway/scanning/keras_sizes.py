@@ -6,7 +6,8 @@ Rules:
     * A shape has dimensions of at most 2^31 and at most `max_row_elements` elements without the open ones.
     * The weights that the layers declare sum up to at most `max_parameters`. A layer's input width is taken from its
       `build_config` (Keras builds the weights from it); without one, from the widest shape or layer of the model.
-    * RepeatVector, UpSampling and transposed convolutions multiply to at most `max_growth`.
+    * RepeatVector, UpSampling and transposed convolutions with a factor beyond the usual ones multiply to at most
+      `max_growth`.
 
 What this does not bound: the exact activation memory. The confined child measures it, and `tflite_graph` bounds it
 in the converted graph.
@@ -21,7 +22,7 @@ from maas_gateway.scanning.strict_json import JSON
 
 MAX_DIMENSION: Final = 2**31
 SHAPE_KEYS: Final = frozenset(
-    ["batch_shape", "shape", "input_shape", "build_input_shape", "target_shape", "build_config"]
+    ["batch_shape", "shape", "input_shape", "build_input_shape", "target_shape", "newshape", "build_config"]
 )
 _DEFAULT_CAP: Final = 2**16
 _NO_CAP: Final = 2**64
@@ -34,6 +35,14 @@ _FREE_KEYS: Final = frozenset(
         "idf_weights",
         "mean",
         "variance",
+        "x_min",
+        "x_max",
+        "nan",
+        "posinf",
+        "neginf",
+        "initial",
+        "default_value",
+        "shift",
         "value",
         "bin_boundaries",
         "boundaries",
@@ -61,8 +70,12 @@ _FREE_KEYS: Final = frozenset(
 )
 _CAPS: Final[Mapping[str, int]] = {
     "n": 2**14,
-    "strides": 64,
-    "size": 64,
+    "strides": 2**12,
+    "size": 2**13,
+    "output_size": 2**12,
+    "sampling_rate": 2**20,
+    "max_freq": 2**20,
+    "vocabulary_size": 2**24,
     "padding": 2**12,
     "height": 2**13,
     "width": 2**13,
@@ -89,6 +102,9 @@ _GROWING: Final[Mapping[str, str]] = {
 }
 
 
+_USUAL_GROWTH: Final = 16  # four in height and width: decoders stack such layers, after others that shrink as much
+
+
 @dataclass(frozen=True, slots=True)
 class KerasLimits:
     """What one model may declare.
@@ -103,7 +119,7 @@ class KerasLimits:
     max_layers: int = 5_000
     max_parameters: int = 2**28
     max_row_elements: int = 2**26
-    max_growth: int = 2**24
+    max_growth: int = 2**18
 
 
 def cap_of(key: str) -> int:
@@ -120,12 +136,13 @@ def shape_fits(shape: list[JSON], limits: KerasLimits) -> bool:
 
 
 def growth_of(class_name: str, config: Mapping[str, JSON]) -> int:
-    """Return by what factor the layer enlarges its input, 1 for most."""
+    """Return by what factor the layer enlarges its input; 1 for most, and for a factor as decoders usually have."""
     key = _GROWING.get(class_name)
     factors = [max(factor, 1) for factor in _integers(config.get(key))] if key else []
     if class_name == "UpSampling2D" and len(factors) == 1:
         factors *= 2
-    return math.prod(factors)
+    factor = math.prod(factors)
+    return factor if factor > _USUAL_GROWTH else 1
 
 
 def width_of(config: Mapping[str, JSON]) -> int:
@@ -153,9 +170,15 @@ def parameters_of(class_name: str, config: Mapping[str, JSON], built: JSON, *, w
     if not outputs:
         return 0
     taps = math.prod(_integers(config.get("kernel_size")) or [1])
-    inputs = config["input_dim"] if class_name == "Embedding" else _input_width(config, built, widest)
+    inputs = config.get("input_dim") if class_name.endswith("Embedding") else _input_width(config, built, widest)
     n_inputs = inputs if isinstance(inputs, int) else widest
     n_outputs = math.prod(outputs)
+    if class_name.startswith("SeparableConv"):
+        n_middle = n_inputs * math.prod(_integers(config.get("depth_multiplier")) or [1])
+        return n_middle * (taps + n_outputs)
+    groups = config.get("groups")
+    if class_name.startswith("Conv") and isinstance(groups, int) and groups > 1:
+        n_inputs = -(-n_inputs // groups)  # each filter sees the channels of its group only
     gates = _GATES.get(class_name, 1)
     recurrent = n_outputs if gates > 1 or class_name.startswith(("SimpleRNN", "ConvLSTM")) else 0
     return taps * gates * n_outputs * (n_inputs + recurrent)

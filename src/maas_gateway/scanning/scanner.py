@@ -18,7 +18,7 @@ from typing import Final, Literal, Protocol
 
 from maas_gateway.errors import ArtifactRefused
 
-SCANNER_VERSION: Final = "1"
+SCANNER_VERSION: Final = "2"
 """Raise it whenever a rule changes: a report says which rules it was made by."""
 
 MAX_FINDINGS: Final = 50

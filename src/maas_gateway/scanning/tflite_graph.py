@@ -1,76 +1,38 @@
-"""A TensorFlow Lite graph, as the confined child returned it: hostile until it passes.
+"""A TensorFlow Lite graph, uploaded or as the confined child returned it: hostile until it passes.
 
 Rules:
     * File identifier TFL3, schema version 3, and a FlatBuffer whose every offset holds (`flatbuffer`, `tflite_schema`).
-    * One subgraph. Operators by builtin code from `tflite_operators`; no custom code, no custom options.
-    * Every index (opcode, tensor, buffer, signature, metadata) is in range.
-    * Tensors: plain numeric types, no variables, at most 8 dimensions; bounded elements each and in sum; a constant has
-      exactly the bytes that shape and type ask for; buffer 0 is empty.
-    * Data flows forward: an operator reads constants, inputs or what an earlier one wrote, and each tensor is written
-      once. So no kernel reads memory that nobody wrote in this request.
-    * What sets a size at run time is a small constant.
+    * Operators by builtin code from `tflite_operators`; no custom code, no custom options.
+    * Every index (opcode, tensor, buffer, signature, metadata) is in range; buffer 0 is empty.
+    * One subgraph is the model; others are called by IF and WHILE, without recursion (`tflite_calls`). CALL_ONCE is
+      refused: all that it is for is to fill variables and tables, which outlive a request.
+    * Each subgraph's tensors and data flow follow `tflite_subgraph`.
+    * Bytes that belong to nothing, and are not zero, are noted; `tflite_rebuild` clears them.
 
 What this does not decide: whether an operator's constants are sensible (an index in GATHER, an axis): kernels check
 that themselves, and a fault in one stays in the process that runs the model.
 """
 
-import math
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
-from maas_gateway.scanning.flatbuffer import FlatBuffer, Table
+from maas_gateway.scanning.flatbuffer import FlatBuffer, Span, Table
 from maas_gateway.scanning.scanner import MAX_FINDINGS, Finding, Refusal, ScanReport, Source, clip, report_of
-from maas_gateway.scanning.tflite_operators import OPERATORS, SIZE_INPUTS
+from maas_gateway.scanning.tflite_calls import call_faults, is_called
+from maas_gateway.scanning.tflite_operators import CONTROL_FLOW, OPERATORS
 from maas_gateway.scanning.tflite_schema import OPTIONS, TABLES
+from maas_gateway.scanning.tflite_subgraph import Fault, Subgraph, TFLiteLimits, builtin_of
 
 FORMAT: Final = "tflite"
 
 _IDENTIFIER: Final = b"TFL3"
-_IDENTIFIER_AT: Final = slice(4, 8)
+_IDENTIFIER_AT: Final = 4
 _SCHEMA_VERSION: Final = 3
-_MAX_RANK: Final = 8
 _MAX_OPCODE_VERSION: Final = 64
 _MAX_OPCODES: Final = 1_024
-_MAX_SIZES: Final = 64
-_INT32: Final = 2
-_INT64: Final = 4
-_ITEM_BITS: Final = {
-    0: 32,
-    1: 16,
-    _INT32: 32,
-    3: 8,
-    _INT64: 64,
-    6: 8,
-    7: 16,
-    9: 8,
-    10: 64,
-    12: 64,
-    15: 32,
-    16: 16,
-    17: 4,
-}
-"""Bits of an element by tensor type: no strings, complex numbers, resources or variants."""
-
-
-@dataclass(frozen=True, slots=True)
-class TFLiteLimits:
-    """What one graph may declare.
-
-    Attributes:
-        max_bytes: the file.
-        max_tensors: tensors, and operators as well.
-        max_tensor_elements: elements of one tensor.
-        max_total_elements: elements of all tensors that are no constants.
-        max_size_argument: value of a constant that sets a size, and product of such values.
-    """
-
-    max_bytes: int = 1024 * 1024 * 1024
-    max_tensors: int = 50_000
-    max_tensor_elements: int = 2**28
-    max_total_elements: int = 2**30
-    max_size_argument: int = 2**20
+_MAX_SUBGRAPHS: Final = 256
+_STEP_BYTES: Final = 1024 * 1024
 
 
 class TFLiteScanner:
@@ -87,27 +49,46 @@ class TFLiteScanner:
         """Return what there is to say about `source` as a TensorFlow Lite graph."""
         if source.size_bytes > self._limits.max_bytes:
             return report_of(FORMAT, [Finding("too-large", "refuse", "byte 0", "the graph is larger than allowed.")])
-        data = source.read_at(0, source.size_bytes)
-        if data[_IDENTIFIER_AT] != _IDENTIFIER:
+        if source.read_at(_IDENTIFIER_AT, len(_IDENTIFIER)) != _IDENTIFIER:
             return report_of(FORMAT, [Finding("identifier", "refuse", "byte 4", "this is no TensorFlow Lite file.")])
         try:
-            model = FlatBuffer(data, TABLES, OPTIONS).root("Model")
+            file = FlatBuffer(source, TABLES, OPTIONS)
+            graph = _Graph(file, file.root("Model"), self._limits)
         except Refusal as refusal:
             return report_of(FORMAT, [refusal.finding])
-        return report_of(FORMAT, _Graph(data, model, self._limits).findings())
+        found = graph.findings() or list(_foreign_bytes(source, file))
+        return replace(report_of(FORMAT, found), has_control_flow=graph.has_control_flow)
+
+
+def foreign_spans(source: Source, file: FlatBuffer) -> Iterator[Span]:
+    """Yield the spans of a file that belong to nothing and are not zero."""
+    for span in file.unclaimed():
+        for start in range(span.offset, span.offset + span.n_bytes, _STEP_BYTES):
+            n_bytes = min(_STEP_BYTES, span.offset + span.n_bytes - start)
+            if source.read_at(start, n_bytes).count(0) != n_bytes:
+                yield span
+                break
+
+
+def _foreign_bytes(source: Source, file: FlatBuffer) -> Iterator[Finding]:
+    spans = list(foreign_spans(source, file))
+    if spans:
+        n_bytes = sum(span.n_bytes for span in spans)
+        message = f"{n_bytes} bytes belong to nothing in the model; they are cleared when it is taken in."
+        yield Finding("unclaimed-bytes", "note", f"byte {spans[0].offset}", message)
 
 
 class _Graph:
     """The rules on one parsed model."""
 
-    def __init__(self, data: bytes, model: Table, limits: TFLiteLimits) -> None:
-        self._data = data
+    def __init__(self, file: FlatBuffer, model: Table, limits: TFLiteLimits) -> None:
+        self._file = file
         self._model = model
         self._limits = limits
         self._buffers = model.tables("buffers")
         self._codes = model.tables("operator_codes")
-        subgraphs = model.tables("subgraphs")
-        self._tensors = subgraphs[0].tables("tensors") if subgraphs else ()
+        self._subgraphs = [Subgraph(file, model, graph, limits) for graph in model.tables("subgraphs")]
+        self.has_control_flow = any(builtin_of(code) in CONTROL_FLOW for code in self._codes)
 
     def findings(self) -> list[Finding]:
         """Return the findings, at most `MAX_FINDINGS`."""
@@ -118,72 +99,57 @@ class _Graph:
                 break
         return found
 
-    def _faults(self) -> Iterator[tuple[str, str, str]]:
-        subgraphs = self._model.tables("subgraphs")
+    def _faults(self) -> Iterator[Fault]:
         if self._model.integer("version") != _SCHEMA_VERSION:
             yield "version", "version", f"schema version {self._model.integer('version')} is not 3."
-        if len(subgraphs) != 1:
-            yield "subgraphs", "subgraphs", f"{len(subgraphs)} subgraphs; exactly one is accepted."
+        if not self._subgraphs:
+            yield "subgraphs", "subgraphs", "there is no subgraph."
             return
-        graph = subgraphs[0]
-        n_operators = len(graph.tables("operators"))
-        if max(len(self._tensors), n_operators) > self._limits.max_tensors or len(self._codes) > _MAX_OPCODES:
-            yield "too-many-tensors", graph.at, f"more than {self._limits.max_tensors} tensors or operators."
+        if len(self._subgraphs) > _MAX_SUBGRAPHS:
+            yield "subgraphs", "subgraphs", f"there are more than {_MAX_SUBGRAPHS} subgraphs."
             return
+        n_tensors = sum(each.n_tensors for each in self._subgraphs)
+        if n_tensors > self._limits.max_tensors or len(self._codes) > _MAX_OPCODES:
+            where = self._subgraphs[0].graph.at
+            yield "too-many-tensors", where, f"more than {self._limits.max_tensors} tensors or operators."
+            return
+        yield from self._buffer_faults()
+        yield from self._code_faults()
+        yield from self._reference_faults()
+        for subgraph in self._subgraphs:
+            yield from subgraph.faults()
+        if sum(each.n_elements for each in self._subgraphs) > self._limits.max_total_elements:
+            where = f"{self._subgraphs[0].graph.at}.tensors"
+            yield "too-large", where, f"activations of more than {self._limits.max_total_elements}."
+        yield from call_faults(self._subgraphs, self._codes)
+        if not all(is_called(self._subgraphs, self._codes)):
+            yield (
+                "subgraphs",
+                "subgraphs",
+                "a subgraph is called by nothing; a file holds one model with one signature.",
+            )
+
+    def _buffer_faults(self) -> Iterator[Fault]:
         if not self._buffers or self._n_bytes(0):
             yield "buffers", "buffers[0]", "the first buffer must be there and empty."
         for buffer in self._buffers:
             if buffer.integer("offset") or buffer.integer("size"):
                 yield "external-buffer", buffer.at, "a buffer's bytes must lie in its vector, not elsewhere."
-        yield from self._code_faults()
-        yield from self._tensor_faults()
-        yield from self._reference_faults()
-        if all(self._is_sound(operator) for operator in graph.tables("operators")):
-            yield from self._flow_faults(graph)
-        else:
-            yield from self._index_faults(graph)
 
-    def _code_faults(self) -> Iterator[tuple[str, str, str]]:
+    def _code_faults(self) -> Iterator[Fault]:
         """Every operator code must be listed, used or not."""
         for code in self._codes:
-            number = _builtin(code)
+            number = builtin_of(code)
             custom = code.span("custom_code")
             if custom is not None and custom.n_bytes:
-                name = self._data[custom.offset : custom.offset + min(custom.n_bytes, 64)]
+                name = self._file.bytes_at(Span(custom.offset, min(custom.n_bytes, 64)))
                 yield "custom-operator", code.at, f"custom operator {clip(name)}: only builtin operators run."
-            if number not in OPERATORS:
+            if number not in OPERATORS and number not in CONTROL_FLOW:
                 yield "operator-not-allowed", code.at, f"builtin operator {number} is not on the list."
             if not 0 <= code.integer("version", 1) <= _MAX_OPCODE_VERSION:
                 yield "operator-version", code.at, "the operator's version is impossible."
 
-    def _tensor_faults(self) -> Iterator[tuple[str, str, str]]:
-        total = 0
-        for tensor in self._tensors:
-            shape, bits = tensor.numbers("shape"), _ITEM_BITS.get(tensor.integer("type"))
-            signature = tensor.numbers("shape_signature")
-            n_elements = math.prod(shape) if len(shape) <= _MAX_RANK else 0
-            if bits is None:
-                yield "tensor-type", tensor.at, f"tensor type {tensor.integer('type')} is not accepted."
-                continue
-            if len(shape) > _MAX_RANK or min((*shape, 0)) < 0 or n_elements > self._limits.max_tensor_elements:
-                yield "tensor-shape", tensor.at, "the shape has too many dimensions or elements, or a negative one."
-                continue
-            if signature and (len(signature) != len(shape) or min(signature) < -1):
-                yield "tensor-shape", tensor.at, "shape and shape signature do not fit."
-            if tensor.integer("is_variable"):
-                yield "variable", tensor.at, "a variable would keep what one request left for the next."
-            if tensor.integer("buffer") >= len(self._buffers):
-                yield "index", f"{tensor.at}.buffer", "there is no such buffer."
-            elif self._is_constant(tensor):
-                if self._n_bytes(tensor.integer("buffer")) != (n_elements * bits + 7) // 8:
-                    yield "constant-size", tensor.at, "the constant's bytes do not fit its shape and type."
-            else:
-                total += n_elements
-            yield from _quantization_faults(tensor, shape)
-        if total > self._limits.max_total_elements:
-            yield "too-large", "subgraphs[0].tensors", f"activations of more than {self._limits.max_total_elements}."
-
-    def _reference_faults(self) -> Iterator[tuple[str, str, str]]:
+    def _reference_faults(self) -> Iterator[Fault]:
         """Check what names tensors and buffers from outside the graph."""
         for entry in self._model.tables("metadata"):
             if entry.integer("buffer") >= len(self._buffers):
@@ -194,104 +160,9 @@ class _Graph:
             if signature.integer("subgraph_index"):
                 yield "index", f"{signature.at}.subgraph_index", "there is no such subgraph."
             for named in (*signature.tables("inputs"), *signature.tables("outputs")):
-                if named.integer("tensor_index") >= len(self._tensors):
+                if named.integer("tensor_index") >= self._subgraphs[0].n_tensors:
                     yield "index", f"{named.at}.tensor_index", "there is no such tensor."
 
-    def _is_sound(self, operator: Table) -> bool:
-        """Return whether all indices of an operator are in range; -1 stands for an input left out."""
-        n_tensors = len(self._tensors)
-        return (
-            operator.integer("opcode_index") < len(self._codes)
-            and all(-1 <= index < n_tensors for index in operator.numbers("inputs"))
-            and all(0 <= index < n_tensors for index in operator.numbers("outputs"))
-            and all(index == -1 for index in operator.numbers("intermediates"))
-            and not any(operator.numbers("mutating_variable_inputs"))
-            and not operator.integer("large_custom_options_offset")
-            and not operator.integer("large_custom_options_size")
-        )
-
-    def _index_faults(self, graph: Table) -> Iterator[tuple[str, str, str]]:
-        for operator in graph.tables("operators"):
-            if not self._is_sound(operator):
-                yield "index", operator.at, "it names an operator code or a tensor that is not there, or foreign data."
-
-    def _flow_faults(self, graph: Table) -> Iterator[tuple[str, str, str]]:
-        """Follow the data; all operators are sound."""
-        n_tensors = len(self._tensors)
-        ends = graph.numbers("inputs") + graph.numbers("outputs")
-        if not graph.numbers("outputs") or any(not 0 <= index < n_tensors for index in ends):
-            yield "index", graph.at, "an input or output names a tensor that is not there, or there is no output."
-            return
-        if any(self._is_constant(self._tensors[index]) for index in graph.numbers("inputs")):
-            yield "dataflow", f"{graph.at}.inputs", "an input is a constant."
-        written = set(graph.numbers("inputs"))
-        for operator in graph.tables("operators"):
-            inputs, outputs = operator.numbers("inputs"), operator.numbers("outputs")
-            if any(index not in written and not self._is_constant_at(index) for index in inputs if index >= 0):
-                yield "dataflow", operator.at, "it reads a tensor that nothing wrote before."
-            if any(index in written or self._is_constant_at(index) for index in outputs) or not outputs:
-                yield "dataflow", operator.at, "it writes nothing, a constant, an input, or a tensor that was written."
-            if len(set(outputs)) != len(outputs):
-                yield "dataflow", operator.at, "it writes one tensor twice."
-            written.update(outputs)
-            yield from self._size_faults(operator)
-        if any(index not in written and not self._is_constant_at(index) for index in graph.numbers("outputs")):
-            yield "dataflow", f"{graph.at}.outputs", "an output is a tensor that nothing wrote."
-
-    def _size_faults(self, operator: Table) -> Iterator[tuple[str, str, str]]:
-        """Check the inputs that set a size: constants, and small."""
-        code = self._codes[operator.integer("opcode_index")]
-        name, inputs = OPERATORS.get(_builtin(code), ""), operator.numbers("inputs")
-        for position in SIZE_INPUTS.get(name, ()):
-            sizes = self._constants(inputs[position]) if position < len(inputs) else None
-            if sizes is None:
-                yield "size-not-constant", operator.at, f"{name} takes a size that is no constant."
-            elif len(sizes) > _MAX_SIZES or math.prod(max(abs(n), 1) for n in sizes) > self._limits.max_size_argument:
-                yield "size-too-large", operator.at, f"{name} asks for a size beyond {self._limits.max_size_argument}."
-
-    def _constants(self, index: int) -> tuple[int, ...] | None:
-        """Return a constant tensor's integers, None if it is no constant of integers."""
-        if not self._is_constant_at(index):
-            return None
-        tensor = self._tensors[index]
-        letter = {_INT32: "i", _INT64: "q"}.get(tensor.integer("type"))
-        span = self._buffers[tensor.integer("buffer")].span("data")
-        if letter is None or span is None or span.n_bytes % struct.calcsize(f"<{letter}"):
-            return None
-        return struct.unpack_from(f"<{span.n_bytes // struct.calcsize(f'<{letter}')}{letter}", self._data, span.offset)
-
-    def _is_constant_at(self, index: int) -> bool:
-        return 0 <= index < len(self._tensors) and self._is_constant(self._tensors[index])
-
-    def _is_constant(self, tensor: Table) -> bool:
-        """Return whether the tensor's bytes are in the file; a constant without elements has an empty vector there."""
-        index = tensor.integer("buffer")
-        if index >= len(self._buffers):
-            return False
-        is_empty = 0 in tensor.numbers("shape")
-        return self._n_bytes(index) > 0 or (is_empty and self._buffers[index].span("data") is not None)
-
     def _n_bytes(self, index: int) -> int:
-        span = self._buffers[index].span("data") if 0 <= index < len(self._buffers) else None
+        span = self._buffers[index].span("data")
         return span.n_bytes if span is not None else 0
-
-
-def _builtin(code: Table) -> int:
-    """Return the operator's number: the larger of the old int8 field and the new one, as the interpreter takes it."""
-    return max(code.integer("deprecated_builtin_code"), code.integer("builtin_code"))
-
-
-def _quantization_faults(tensor: Table, shape: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
-    """Check that scales belong to an axis that is there."""
-    quantization = tensor.table("quantization")
-    if quantization is None:
-        return
-    scales, zeros = quantization.fields.get("scale"), quantization.numbers("zero_point")
-    n_scales = len(scales) if isinstance(scales, tuple) else 0
-    axis = quantization.integer("quantized_dimension")
-    if n_scales > 1 and not (0 <= axis < len(shape) and shape[axis] == n_scales):
-        yield "quantization", tensor.at, "there are several scales, and not one for each slice of an axis."
-    if n_scales and len(zeros) not in (1, n_scales):
-        yield "quantization", tensor.at, "scales and zero points are not equally many."
-    if quantization.integer("details_type"):
-        yield "quantization", tensor.at, "custom quantization is not accepted."

@@ -2,8 +2,8 @@
 
 Rules the list was made by:
     * Only operators that compute numbers from numbers, without memory of earlier requests.
-    * No CUSTOM (and so no Flex), no control flow (IF, WHILE, CALL, CALL_ONCE), no variables, hash tables, random numbers,
-      strings or complex numbers, no delegates, no StableHLO.
+    * No CUSTOM (and so no Flex), no CALL or CALL_ONCE, no variables, hash tables, random numbers, strings or complex
+      numbers, no delegates, no StableHLO. IF and WHILE stand apart: a model with them runs in a process of its own.
     * No recurrent kernels (LSTM, RNN, SVDF, ...): they keep state in variable tensors between requests.
     * Nothing whose output size comes from values at run time (RANGE, FILL, BROADCAST_TO, WHERE, UNIQUE, SCATTER_ND);
       the arguments that set a size in `SIZE_INPUTS` must be constants.
@@ -122,6 +122,11 @@ OPERATORS: Final[Mapping[int, str]] = {
     160: "BITWISE_XOR",
     161: "RIGHT_SHIFT",
 }
+
+IF: Final = 118
+WHILE: Final = 119
+CONTROL_FLOW: Final[Mapping[int, str]] = {IF: "IF", WHILE: "WHILE"}
+"""Operators that call subgraphs, by builtin code."""
 
 SIZE_INPUTS: Final[Mapping[str, tuple[int, ...]]] = {
     "TILE": (1,),

@@ -287,6 +287,8 @@ OPTIONS: Final[Mapping[int, tuple[str, Fields]]] = {
     86: ("RankOptions", ()),
     89: ("QuantizeOptions", ()),
     91: ("HardSwishOptions", ()),
+    92: ("IfOptions", (("then_subgraph_index", "i"), ("else_subgraph_index", "i"))),
+    93: ("WhileOptions", (("cond_subgraph_index", "i"), ("body_subgraph_index", "i"))),
     94: ("DepthToSpaceOptions", (("block_size", "i"),)),
     98: ("SelectV2Options", ()),
     101: (

@@ -27,6 +27,7 @@ from maas_gateway.settings.groups import (
     Logs,
     Metrics,
     Passwords,
+    Processes,
     Quotas,
     Tokens,
     Transit,
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     passwords: Passwords = Passwords()
     uploads: Uploads = Uploads()
     inference: Inference = Inference()
+    processes: Processes = Processes()
     quotas: Quotas = Quotas()
     logs: Logs = Logs()
 

@@ -5,11 +5,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, RedisDsn
 
-from maas_gateway.auth.provider_address import HOST_PATTERN, MAX_HOST
+from maas_gateway.auth.provider_address import LISTED_PATTERN, MAX_LISTED
 
 _MIB: Final = 1 << 20
 
-ProviderHost = Annotated[str, Field(pattern=f"^{HOST_PATTERN}$", max_length=MAX_HOST)]
+ProviderHost = Annotated[str, Field(pattern=f"^{LISTED_PATTERN}$", max_length=MAX_LISTED)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -159,7 +159,8 @@ class OIDC(Group):
     """Tokens of other issuers, which tenants register (OpenID Connect)."""
 
     allowed_hosts: tuple[ProviderHost, ...] = ()
-    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`; none means that no other issuer counts."""
+    """Hosts that may be asked for an issuer's keys, as `host` or `host:port`: with `tenant@` before it, for that tenant's
+    issuers only, else for any tenant's, whoever registers one first; none means that no other issuer counts."""
     deadline_s: float = Field(default=3, ge=0.1, le=30)
     """Seconds after which fetching an issuer's keys is given up."""
     keys_life_s: int = Field(default=600, ge=1, le=3_600)
@@ -184,8 +185,12 @@ class Uploads(Group):
 
     max_bytes: int = Field(default=512 * _MIB, ge=1_024, le=1 << 36)
     """Largest model accepted, in bytes."""
+    max_tenant_bytes: int = Field(default=1 << 40, ge=1_024, le=1 << 50)
+    """Most bytes that a tenant's sealed models take together; one more is refused."""
+    max_tenant_versions: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most versions that a tenant has, of all its models together."""
     conversion_memory_bytes: int = Field(default=10 << 30, ge=4 << 30, le=1 << 40)
-    """Most address space that the converting child gets, in bytes; it gets what the model's size asks for, up to this."""
+    """Most memory that a conversion may need, in bytes: 1 GiB and 20 times the model's size; a model that needs more is refused."""
     conversion_deadline_s: float = Field(default=120, ge=10, le=3_600)
     """Seconds after which a conversion is given up."""
 
@@ -199,6 +204,23 @@ class Inference(Group):
     """Most rows that one engine call takes."""
     max_queue: int = Field(default=1_024, ge=1, le=1_000_000)
     """Requests that may wait for one model; one more is answered 503."""
+
+
+class Processes(Group):
+    """Confined processes, which compute models that need TensorFlow itself or have loops; one a model and worker."""
+
+    per_tenant: int = Field(default=4, ge=0, le=1_000)
+    """Most that one tenant's models take at once, in each worker; a version beyond that is not ready."""
+    in_all: int = Field(default=16, ge=0, le=10_000)
+    """Most that all tenants' models take at once, in each worker."""
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 29, le=1 << 40)
+    """Address space of one, in bytes; TensorFlow takes 1.6 GiB of it before a model is loaded, 0.6 GiB of that in memory."""
+    n_threads: int = Field(default=1, ge=1, le=64)
+    """Threads that compute in one."""
+    call_s: float = Field(default=30, gt=0, le=3_600)
+    """Seconds after which a call is ended, with its process; one that nobody waits for any more ends within a second."""
+    load_s: float = Field(default=120, ge=1, le=3_600)
+    """Seconds after which loading a model is given up."""
 
 
 class Quotas(Group):

@@ -31,6 +31,21 @@ class Metrics:
         self.loaded = Gauge(
             "maas_models_loaded", "Model versions in memory.", registry=self.registry, multiprocess_mode="livesum"
         )
+        self.model_processes = Gauge(
+            "maas_model_processes",
+            "Confined processes that compute models.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.model_process_ends = Counter(
+            "maas_model_process_ends",
+            "Processes of models that ended by themselves or were killed: crashed, timed-out, out-of-memory, protocol.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.model_process_restarts = Counter(
+            "maas_model_process_restarts", "Processes of models that were started again.", registry=self.registry
+        )
         self.integrity_alarms = Counter(
             "maas_integrity_alarms", "Sealed or signed bytes that were not what was stored.", registry=self.registry
         )

@@ -179,9 +179,19 @@ async def test_rehash_replaces_the_hash_of_that_user(database: Database) -> None
     async with database.write(ACME) as session:
         await store.add_user(session, ada)
         await store.add_user(session, eve)
-    await auth.rehash(database, ada, "a stronger hash")
+    async with database.write(ACME) as session:
+        await store.rehash(session, ada, "a stronger hash")
     async with database.read(ACME) as session:
         assert await store.users(session) == (replace(ada, password_hash="a stronger hash"), eve)
+
+
+async def test_rehash_leaves_a_password_that_was_replaced_meanwhile(database: Database) -> None:
+    ada = user()
+    async with database.write(ACME) as session:
+        await store.add_user(session, ada)
+        await store.replace_password(session, ada.subject, "another password's hash")
+        await store.rehash(session, ada, "a stronger hash of the old password")
+        assert await store.users(session) == (replace(ada, password_hash="another password's hash", generation=1),)
 
 
 async def test_tenants_are_found_by_name_and_number(database: Database) -> None:

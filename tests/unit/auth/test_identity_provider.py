@@ -125,6 +125,26 @@ def test_nothing_else_may_be_asked(address: str) -> None:
     assert not AllowedHosts(HOSTS).has(address)
 
 
+@pytest.mark.parametrize(
+    ("listed", "slugs"),
+    [
+        pytest.param(["login.example.org"], {"acme", "globex", "acm"}, id="for all"),
+        pytest.param(["acme@login.example.org"], {"acme"}, id="for one"),
+        pytest.param(["acme@login.example.org:443"], {"acme"}, id="for one, with its port"),
+        pytest.param(["acme@login.example.org", "globex@login.example.org"], {"acme", "globex"}, id="for two"),
+        pytest.param(["acme@login.example.org", "login.example.org"], {"acme"}, id="for one and for all"),
+        pytest.param(["acme@login.example.org", "initech@login.example.org:443"], {"acme"}, id="in two spellings"),
+        pytest.param(["acme@login.example.com"], set(), id="another host"),
+    ],
+)
+def test_a_host_is_listed_for_all_tenants_or_for_some(listed: list[str], slugs: set[str]) -> None:
+    hosts, issuer = AllowedHosts(listed), "https://login.example.org/realm"
+    assert {slug for slug in ("acme", "globex", "acm") if hosts.has(issuer, slug)} == slugs
+    assert hosts.has(issuer) == bool(slugs), "keys may lie at any listed host"
+    if slugs:
+        assert hosts.is_of_tenants(issuer) == any("@" in each for each in listed)
+
+
 @pytest.mark.parametrize("address", GOOD, ids=repr)
 def test_no_list_means_that_nobody_is_asked(address: str) -> None:
     assert not AllowedHosts([])

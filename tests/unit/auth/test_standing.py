@@ -50,16 +50,16 @@ async def test_what_was_looked_up_before_a_change_is_not_kept_after_it(tmp_path:
         account = await world.service("acme", "auditor")
         database = Database(world.settings.main_url, CHANGES)
         standings = Standings(database)
-        looking = [asyncio.create_task(standings.principal(owner.tenant, SubjectId(owner.subject))) for _ in range(5)]
+        looking = [asyncio.create_task(standings.of(owner.tenant, SubjectId(owner.subject))) for _ in range(5)]
         await asyncio.sleep(0)
         standings.forget()
         await asyncio.gather(*looking)
         assert not len(standings._kept)
         subject = (await world.principal(account)).subject
-        assert await standings.principal(owner.tenant, subject) is await standings.principal(owner.tenant, subject)
+        assert await standings.of(owner.tenant, subject) is await standings.of(owner.tenant, subject)
         standings.forget()
         await world.gateway.credentials.enable_service_account(owner, subject, is_enabled=False)
-        assert await standings.principal(owner.tenant, subject) is None
+        assert await standings.of(owner.tenant, subject) is None
         await database.close()
 
 
@@ -67,7 +67,7 @@ async def test_unknown_subject_has_no_standing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as world:
         owner = await world.principal(await world.tenant("acme"))
         standings = Standings(database := Database(world.settings.main_url, CHANGES))
-        assert await standings.principal(owner.tenant, SubjectId(new_id())) is None
+        assert await standings.of(owner.tenant, SubjectId(new_id())) is None
         await database.close()
 
 

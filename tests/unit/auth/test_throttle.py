@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from builders.clocks import StoppedClock
+from maas_gateway.accounts import store as accounts
+from maas_gateway.accounts.user import User
 from maas_gateway.auth import store
-from maas_gateway.auth.attempts import ACCOUNT, ADDRESS, MAX_REMEMBERED, PAIR, keys_of
+from maas_gateway.auth.attempts import ACCOUNT, ADDRESS, MAX_REMEMBERED, OWN, PAIR, SITE, keys_of
 from maas_gateway.auth.tables import SIGN_IN_ADDRESSES, SIGN_IN_ATTEMPTS
 from maas_gateway.auth.throttle import HOLD_S, MAX_HELD, SignInThrottle, forget_old
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, METADATA, load_tables
-from maas_gateway.database.unscoped import read_all
+from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import Overloaded, TooManyAttempts
 from maas_gateway.identifiers import SubjectId, TenantId, new_id
+from maas_gateway.tenants import store as tenants
+from maas_gateway.tenants.tenant import Tenant, TenantState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
 
@@ -32,10 +36,13 @@ class Place:
         self.database = database
         self.clock = StoppedClock()
         self.n_held = 0
+        self.ticket = 0.99
         self.throttle = self.process()
 
     def process(self, max_at_once: int = 33) -> SignInThrottle:
-        return SignInThrottle(self.database, self.clock, max_at_once=max_at_once, pause=self.pause)
+        return SignInThrottle(
+            self.database, self.clock, max_at_once=max_at_once, pause=self.pause, draw=lambda _: self.ticket
+        )
 
     async def pause(self, seconds: float) -> None:
         self.n_held += 1
@@ -57,9 +64,18 @@ class Place:
         return refusal.value.retry_after_s
 
     async def n_failed(self, account: str = ADA, address: str = HERE) -> list[int]:
+        """Return what is counted under the pair, the account and the address."""
         keys = keys_of(account, address)
         found, _ = await store.attempts(self.database, keys)
-        return [found[key].n_failed if key in found else 0 for key in keys.all]
+        return [found[key].n_failed if key in found else 0 for key in (keys.pair, keys.account, keys.address)]
+
+    async def told(self, account: str = ADA, address: str = HERE) -> tuple[type | None, float | None]:
+        """Try a wrong secret; return what one is told: nothing, or a refusal and how long to wait."""
+        try:
+            await self.throttle.failed(account, address)
+        except (TooManyAttempts, Overloaded) as refusal:
+            return type(refusal), refusal.retry_after_s
+        return None, None
 
 
 @asynccontextmanager
@@ -115,25 +131,153 @@ async def test_success_takes_only_itself_off_the_address(place: Place) -> None:
     assert await place.n_failed() == [0, 0, 4]
 
 
-async def test_account_is_kept_from_a_new_address_for_a_minute_at_most_and_never_from_a_known_one(place: Place) -> None:
+async def test_account_past_its_free_failures_is_tried_from_where_a_ticket_wins_and_from_where_it_is_known(
+    place: Place,
+) -> None:
     await place.succeed(address=HERE)
-    for n in range(ACCOUNT.n_free + 10):
-        place.clock.ahead_s += 61
+    for n in range(ACCOUNT.n_free):
         await place.fail(address=f"203.0.113.{n}")
-    assert await place.refused_s(address=ELSEWHERE) == 60
+    assert 0 < await place.refused_s(address=ELSEWHERE) <= ACCOUNT.every_s
     await place.succeed(address=HERE)
-    assert await place.refused_s(address=ELSEWHERE) == 60, "a known address's success ends no one else's wait"
-    place.clock.ahead_s += 60
-    await place.succeed(address=ELSEWHERE)
-    await place.succeed(address="203.0.113.200")
+    await place.refused_s(address="203.0.113.100")  # a known address's success ends no one else's wait
+    place.ticket = 0.8
+    await place.fail(address="203.0.113.101")
+    await place.refused_s(address="203.0.113.102")  # one failure more takes more than that
+    place.ticket = 0.0
+    await place.succeed(address="203.0.113.103")
+    place.ticket = 0.99
+    await place.succeed(address="203.0.113.104")  # the success from a new address began the count anew
 
 
-async def test_failures_at_a_known_address_count_there_only(place: Place) -> None:
-    await place.succeed()
-    await place.fail(times=PAIR.n_free)
-    assert await place.n_failed() == [PAIR.n_free, 0, 0]
-    assert await place.refused_s() == 1
+async def test_ticket_is_good_for_one_attempt_of_a_minute(place: Place) -> None:
+    for n in range(ACCOUNT.n_free):
+        await place.fail(address=f"203.0.113.{n}")
+    place.ticket = 0.0
+    await place.fail(address="2001:db8:0:1::1")
+    left_s = await place.refused_s(address="2001:db8:0:2::1")
+    place.clock.ahead_s += left_s
+    await place.fail(address="2001:db8:0:2::1")
+
+
+async def test_new_secret_begins_the_count_of_its_account_anew(place: Place) -> None:
+    async with write_all(place.database) as session:
+        await tenants.add(session, Tenant(TENANT, "acme", TenantState.ACTIVE, place.clock.now()))
+        of = User(SUBJECT, TENANT, "ada", "a hash", True, place.clock.now())
+        await accounts.add_user(session.within(TENANT), of)
+    for n in range(ACCOUNT.n_free):
+        await place.fail(address=f"203.0.113.{n}")
+    await place.refused_s(address=ELSEWHERE)
+    await place.throttle.forget(TENANT, SUBJECT)
     await place.fail(address=ELSEWHERE)
+    assert await place.n_failed(address=ELSEWHERE) == [1, 1, 1]
+    await place.throttle.forget(TENANT, SubjectId(new_id()))  # of nobody
+
+
+@pytest.mark.parametrize("blocked", ["nothing", "the address", "the account", "all places"])
+async def test_wrong_password_is_answered_alike_whoever_has_signed_in_from_there(place: Place, blocked: str) -> None:
+    """Each is tried many times, with time going by: what is told, and how long to wait, is the same."""
+    histories = []
+    for name, is_known in (("ada", True), ("bob", False)):
+        account, here = f"user {name}@acme", f"192.0.2.{len(name) + is_known}"
+        place.throttle = place.process(max_at_once=3)
+        if is_known:
+            await place.succeed(account, here)
+        for n in range({"the address": ADDRESS.n_free + 3, "the account": ACCOUNT.n_free}.get(blocked, 0)):
+            by = (f"user u{n}@acme", here) if blocked == "the address" else (account, f"203.0.113.{n}")
+            await place.told(*by)
+            place.clock.ahead_s += n >= ADDRESS.n_free and 2 ** (n - ADDRESS.n_free)
+        async with AsyncExitStack() as stack:
+            for n in range(2 if blocked == "all places" else 0):
+                await stack.enter_async_context(place.throttle.attempt(f"user {name}{n}", f"198.51.100.{n}"))
+            history = []
+            for step_s in (0, 0, 0, 1, 0, 3, 0, 9, 0, 0, 0, 27, 0, 0):
+                place.clock.ahead_s += step_s
+                history.append(await place.told(account, here))
+                history.append(await place.told(f"user somebody else than {name}", here))
+        histories.append(history)
+        place.clock.ahead_s += 7_200 - place.clock.ahead_s % 7_200
+    assert histories[0] == histories[1]
+    assert (len(set(histories[0])) > 1) or blocked == "all places"
+
+
+async def test_refusal_after_a_check_comes_no_later_than_one_without(place: Place) -> None:
+    """It is held from when the attempt came, so that the time in which a password is hashed is not seen."""
+    held_s: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        held_s.append(seconds)
+
+    await place.succeed()
+    for n in range(ACCOUNT.n_free):
+        await place.fail(address=f"203.0.113.{n}")
+    throttle = SignInThrottle(place.database, place.clock, max_at_once=3, pause=pause, draw=lambda _: 0.99)
+    for _ in range(OWN.n_free):
+        with pytest.raises(TooManyAttempts):
+            async with throttle.attempt(ADA, HERE):
+                place.clock.ahead_s += 1
+    assert all(-1e-6 <= seconds < HOLD_S for seconds in held_s)
+    assert sum(held_s) > 0
+
+
+async def test_own_failures_at_a_known_address_make_wait_there_also_while_others_do(place: Place) -> None:
+    """Else whoever has others' failures counted could guess where the account is known for as long as it takes."""
+    await place.succeed()
+    for n in range(ACCOUNT.n_free):
+        await place.fail(address=f"203.0.113.{n}")
+    n_checked = 0
+    for _ in range(20):
+        with pytest.raises(TooManyAttempts):
+            async with place.throttle.attempt(ADA, HERE):
+                n_checked += 1
+    assert n_checked == OWN.n_free
+    place.clock.ahead_s += 1
+    await place.succeed()
+    assert await place.n_failed() == [0, ACCOUNT.n_free, 0]
+
+
+async def test_success_leaves_others_counts_as_they_were(place: Place) -> None:
+    """So that whoever comes and goes at an address makes nobody else there wait from anew."""
+    await place.succeed(ADA)
+    for n in range(ADDRESS.n_free):
+        await place.fail(f"user u{n}@acme")
+    place.clock.ahead_s += 1
+    await place.succeed(ADA)
+    await place.succeed("user new@acme")
+    await place.fail("user one-more@acme")
+
+
+async def test_places_are_kept_for_accounts_where_they_are_known(place: Place) -> None:
+    await place.succeed(ADA, HERE)
+    throttle = place.process(max_at_once=6)
+    async with AsyncExitStack() as stack:
+        for n in range(4):
+            await stack.enter_async_context(throttle.attempt(f"user u{n}", f"203.0.113.{n}"))
+        with pytest.raises(Overloaded):
+            await throttle.failed("user one-more", ELSEWHERE)
+        assert await place.n_failed("user one-more", ELSEWHERE) == [0, 0, 0]
+        async with throttle.attempt(ADA, HERE) as attempt:
+            await throttle.succeeded(attempt, TENANT, SUBJECT)
+    await throttle.failed("user one-more", ELSEWHERE)
+
+
+async def test_one_account_at_one_address_does_not_fill_the_queue_for_others(place: Place) -> None:
+    throttle = place.process(max_at_once=4)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(throttle.attempt(ADA, HERE))
+        waiting = [asyncio.create_task(throttle.failed(ADA, HERE)) for _ in range(6)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(one.exception(), Overloaded) for one in done)
+        await throttle.failed("user b@acme", ELSEWHERE)
+        await throttle.succeeded(first, TENANT, SUBJECT)
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["NoneType"] * 3 + ["Overloaded"] * 3
+
+
+async def test_site_that_tries_from_ever_new_networks_waits(place: Place) -> None:
+    for n in range(SITE.n_free):
+        await place.fail(f"user u{n}@acme", f"2001:db8:0:{n:x}::1")
+    assert await place.refused_s("user one-more@acme", "2001:db8:0:ffff::1") == 1
+    await place.fail("user one-more@acme", "2001:db8:1::1")
 
 
 async def test_address_that_tries_many_accounts_waits_and_its_known_users_do_not(place: Place) -> None:
@@ -200,7 +344,7 @@ async def test_attempt_whose_caller_has_gone_stays_counted(place: Place) -> None
 
 
 async def test_more_than_may_be_looked_at_at_once_are_refused_and_uncounted(place: Place) -> None:
-    throttle = place.process(max_at_once=2)
+    throttle = place.process(max_at_once=3)
     async with throttle.attempt(ADA, HERE), throttle.attempt("user b", HERE):
         with pytest.raises(Overloaded) as refusal:
             await throttle.failed("user c", ELSEWHERE)
@@ -231,7 +375,7 @@ async def test_of_an_accounts_addresses_the_latest_are_known(place: Place) -> No
 async def test_old_counts_and_addresses_are_forgotten(place: Place) -> None:
     await place.succeed()
     await place.fail("user eve@acme", times=PAIR.n_free)
-    for ahead_s, n_counts, n_addresses in ((3_500, 3, 1), (200, 0, 1), (91 * 86_400, 0, 0)):
+    for ahead_s, n_counts, n_addresses in ((3_400, 3, 1), (300, 0, 1), (91 * 86_400, 0, 0)):
         place.clock.ahead_s += ahead_s
         await forget_old(place.database, place.clock)
         async with read_all(place.database) as session:

@@ -54,7 +54,7 @@ class Rig:
         self.tokens = Tokens(keyring, self.jwks, rules, clock)
 
     async def issue(self) -> str:
-        return await self.tokens.issue(TENANT, SUBJECT, client_id="password", scope=SCOPE)
+        return await self.tokens.issue(TENANT, SUBJECT, client_id="password", scope=SCOPE, generation=0)
 
     async def forge(self) -> Forge:
         signer = await self.keyring.signer(PLATFORM, Purpose.TOKEN_SIGNING)

@@ -96,6 +96,9 @@ def test_confinement_is_tried_and_what_is_not_in_force_is_said() -> None:
         return [note async for note in of_confinement()], answer.in_force
 
     notes, in_force = asyncio.run(found())
+    bound, *notes = notes
+    assert "compute models" in bound
+    assert {*bound.partition(": ")[2].partition(";")[0].split(", ")} == {*in_force} - {"cpu"}
     assert len(notes) == len({"files", "network"} - set(in_force))
     assert any("Landlock" in note for note in notes) == ("files" not in in_force)
     assert any("network of their own" in note for note in notes) == ("network" not in in_force)

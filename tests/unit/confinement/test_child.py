@@ -65,6 +65,27 @@ def test_child_reads_an_asynchronous_request() -> None:
     assert run("echo", request=pieces()).payload == b"cba"
 
 
+def test_sink_takes_the_payload_as_it_arrives_and_nothing_is_kept() -> None:
+    taken: list[bytes] = []
+
+    async def take(piece: bytes) -> None:
+        taken.append(piece)
+
+    body = os.urandom(3_000_001)
+    answer = run("reflect", request=[body], sink=take)
+    assert (answer.header, answer.payload) == ({}, b"")
+    assert b"".join(taken) == body
+    assert max(len(piece) for piece in taken) <= 1 << 20
+
+
+def test_an_error_of_the_sink_reaches_the_caller_as_it_is_and_ends_the_child() -> None:
+    async def take(_: bytes) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run("reflect", request=[bytes(3_000_000)], sink=take)
+
+
 def test_child_may_answer_before_it_has_read_everything() -> None:
     assert run("answer-without-reading", request=[bytes(20_000_000)]).header == {"refused": "too long"}
 

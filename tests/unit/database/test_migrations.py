@@ -1,19 +1,24 @@
 """Both schemas on both engines: they come up, hold what the tables say, and refuse what a newer program made."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alembic.command import check
+from alembic.command import check, upgrade
 from sqlalchemy import Connection, inspect, text
 
 from builders.gateways import SQLITE, gateway_settings
+from maas_gateway.auth import store
+from maas_gateway.auth.tables import REFRESH_FAMILIES, REFRESH_TOKENS
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES, KEYS_METADATA, METADATA, load_tables
 from maas_gateway.database.migrations import alembic_config, is_current, migrate
 from maas_gateway.errors import Misconfigured
+from maas_gateway.identifiers import PLATFORM
 from maas_gateway.place import migrate_all, prepare
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +62,29 @@ async def test_migrations_make_what_the_tables_say(tmp_path: Path, empty_databas
             found = await connection.run_sync(compare)
     metadata = METADATA if name == "main" else KEYS_METADATA
     assert found == {*metadata.tables, "alembic_version"}
+
+
+async def test_sign_ins_from_before_they_had_rows_of_their_own_go_on(tmp_path: Path, empty_database_url: str) -> None:
+    family = uuid.uuid4()
+    async with opened(tmp_path, empty_database_url, "main") as database:
+
+        def upgrade_to_before(connection: Connection) -> None:
+            config = alembic_config("main")
+            config.attributes["connection"] = connection
+            upgrade(config, "0011_main")
+
+        async with database.connection(is_write=True) as connection:
+            await connection.run_sync(upgrade_to_before)
+        async with database.write(PLATFORM) as session:
+            for digest, day in (("a", 1), ("b", 1)):
+                ends = datetime(2026, 12, day, tzinfo=UTC)
+                of = {"subject_id": family, "family": family, "scope": [], "expires_at": ends}
+                await session.insert(REFRESH_TOKENS, digest=digest, **of)
+        assert await migrate(database, "main")
+        async with database.write(PLATFORM) as session:
+            assert await store.lock_family(session, family) == 0
+            (row,) = await session.rows(REFRESH_FAMILIES)
+        assert (row["subject_id"], row["expires_at"]) == (family, datetime(2026, 12, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -44,11 +44,21 @@ def build(directory: Path) -> None:
     def ragged(x: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(x, axis=1, keepdims=True)
 
+    def endless(x: tf.Tensor) -> tf.Tensor:
+        (x,) = tf.while_loop(lambda v: tf.reduce_sum(v) > 0, lambda v: (v * 1.0,), (x,))
+        return x
+
+    def hungry(n: tf.Tensor) -> tf.Tensor:
+        ones = tf.fill([tf.reduce_max(n), 1 << 20], 1.0)
+        return tf.reduce_sum(ones[:1, :1], axis=1) + tf.cast(tf.reduce_sum(n, axis=1), tf.float32)
+
     models = {
         "seed": flatbuffer(seed, spec("x", [None, 30])),
         "pair": flatbuffer(pair, spec("a", [None, 3]), spec("b", [None, 2])),
         "embedding": flatbuffer(embedding, spec("ids", [None, 4], tf.int32)),
         "fixed": flatbuffer(fixed, spec("x", [2, 3])),
+        "endless": flatbuffer(endless, spec("x", [None, 3])),  # for as long as the sum of all rows is positive
+        "hungry": flatbuffer(hungry, spec("n", [None, 1], tf.int32)),  # takes as many MiB four times as it is told
         "ragged": flatbuffer(ragged, spec("x", [None, None])),
     }
     for name, content in models.items():

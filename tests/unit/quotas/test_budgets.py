@@ -1,6 +1,7 @@
 """Lifetime budgets: never exceeded, whoever dies; returned where nobody uses them."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -96,3 +97,25 @@ async def test_a_larger_budget_goes_on_from_what_was_spent(tmp_path: Path) -> No
         await budgets.spend(larger, 5)
         with pytest.raises(QuotaExceeded):
             await budgets.spend(larger, 1)
+
+
+async def test_budget_that_has_become_smaller_holds_at_once(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as world:
+        budget, budgets = await _budget(world, 64_000), _process(world)
+        await budgets.spend(budget, 10)
+        smaller = replace(budget, max_rows=15)
+        await budgets.spend(smaller, 5)
+        with pytest.raises(QuotaExceeded):
+            await budgets.spend(smaller, 1)
+        assert await _spent(world, budget) == 15
+
+
+async def test_what_is_given_back_late_can_be_spent(tmp_path: Path) -> None:
+    """A request may wait for longer than a block is kept for."""
+    async with running_gateway(tmp_path) as world:
+        budget, budgets = await _budget(world, 100), _process(world)
+        await budgets.spend(budget, 40)
+        await budgets.return_idle(0)
+        budgets.give_back(budget, 40)
+        await budgets.spend(budget, 100)
+        assert await _spent(world, budget) == 100

@@ -86,3 +86,20 @@ def _at(moment: datetime) -> ManualClock:
     clock = ManualClock()
     clock.at = moment
     return clock
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["that succeeds", "that fails"])
+async def test_writing_during_which_the_gateway_is_stopped_counts_once(is_away: bool) -> None:  # noqa: FBT001  a case
+    database, clock = Written(), ManualClock()
+    usage = Usage(database.write, clock, flush_s=1)
+    usage.meter(ASKED).count(2, 0.5)
+    flush = asyncio.ensure_future(usage.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has begun to write
+    database.is_away = is_away
+    flush.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flush
+    database.is_away = False
+    await usage.flush()
+    assert database.days == {clock.now().date(): {ASKED: Use(1, 2, 0.5)}}

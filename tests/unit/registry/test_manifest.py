@@ -13,15 +13,16 @@ import pytest
 from builders.keyrings import open_keyring
 from maas_gateway.crypto.digests import canonical_json, parse_canonical, sha256_hex
 from maas_gateway.errors import CiphertextRejected, IntegrityFailure, SignatureRejected
-from maas_gateway.identifiers import PLATFORM, ArtifactId, ModelId, TenantId
+from maas_gateway.identifiers import PLATFORM, ArtifactId, ModelId, SubjectId, TenantId
 from maas_gateway.keyring.data_keys import DataKeys
 from maas_gateway.keyring.key import Purpose
 from maas_gateway.keyring.statements import Statements
 from maas_gateway.registry.artifacts import Artifacts, Place
 from maas_gateway.registry.directory import DirectoryBlobs
-from maas_gateway.registry.manifest import KIND, check_manifest, digest_in, manifest_of
+from maas_gateway.registry.manifest import KIND, amended, check_manifest, digest_in, manifest_of
 from maas_gateway.registry.model import Artifact, ArtifactRole, ModelVersion, Placement, ServingPlan, Stage
 from maas_gateway.registry.publishers import Publisher, SignatureForm
+from maas_gateway.registry.release import Release
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
 
@@ -32,6 +33,7 @@ X, Y = (TensorSpec(name, Datatype.FP32, (-1, 1)) for name in ("x", "y"))
 FINDING = {"rule": "lambda-layer", "severity": "note", "where": "layer 3", "message": "It computes."}
 OTHER_FINDING = {**FINDING, "rule": "large-weights"}
 PUBLISHER = Publisher("oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U", "release", SignatureForm.ES256, b"signature")
+RELEASE = Release("ada@acme", datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC), "looked at it", SubjectId(uuid.UUID(int=7)))
 VERSION = ModelVersion(
     tenant=TenantId(uuid.UUID(int=1)),
     model_id=ModelId(uuid.UUID(int=2)),
@@ -48,8 +50,13 @@ VERSION = ModelVersion(
     findings=(FINDING, OTHER_FINDING),
     artifacts=(SOURCE, PLAN),
     publisher=PUBLISHER,
+    uploaders=(SubjectId(uuid.UUID(int=5)), SubjectId(uuid.UUID(int=6))),
+    release=RELEASE,
 )
 UNSIGNED = dataclasses.replace(VERSION, publisher=None)
+OLD = dataclasses.replace(VERSION, uploaders=None, release=None)
+REVIEW = {**FINDING, "rule": "odd-layer", "severity": "review"}
+REFUSED = {**FINDING, "rule": "lambda", "severity": "refuse"}
 SCANNERS = {"keras": "7", "tflite": "3"}
 MANIFEST = manifest_of(VERSION, scanners=SCANNERS)
 
@@ -64,6 +71,10 @@ def _signature(inputs: tuple[TensorSpec, ...] = (A, B), outputs: tuple[TensorSpe
 
 def _publisher(**changes: Any) -> dict[str, Any]:
     return {"publisher": dataclasses.replace(PUBLISHER, **changes)}
+
+
+def _release(**changes: Any) -> dict[str, Any]:
+    return {"release": dataclasses.replace(RELEASE, **changes)}
 
 
 def _artifacts(**changes: Any) -> dict[str, Any]:
@@ -105,6 +116,18 @@ BOUND: dict[str, dict[str, Any]] = {
     "the plan runs elsewhere": _plan(placement=Placement.PROCESS, tolerance=1e-5, took_us=6),
     "a further plan is added": {"other_plans": (ServingPlan("keras", (0, 1), (1, 0), 0.0),)},
     "who uploaded it is another": {"created_by": "owner@globex"},
+    "its uploader is another account": {"uploaders": (SubjectId(uuid.UUID(int=9)), SubjectId(uuid.UUID(int=6)))},
+    "its uploader's secret was told to another": {
+        "uploaders": (SubjectId(uuid.UUID(int=5)), SubjectId(uuid.UUID(int=9)))
+    },
+    "its uploader's secret was told to nobody": {"uploaders": (SubjectId(uuid.UUID(int=5)),)},
+    "its uploader is not known": {"uploaders": None},
+    "it was released by nobody": {"release": None},
+    "it was released by another": _release(by="eve@acme"),
+    "it was released by another account": _release(subject=SubjectId(uuid.UUID(int=9))),
+    "it was released by no person": _release(subject=None),
+    "it was released later": _release(at=RELEASE.at + timedelta(seconds=1)),
+    "it was released for another reason": _release(reason=""),
     "it was uploaded a microsecond later": {"created_at": VERSION.created_at + timedelta(microseconds=1)},
     "it was uploaded without a zone": {"created_at": VERSION.created_at.replace(tzinfo=None)},
     "nobody has signed it where somebody had": {"publisher": None},
@@ -195,9 +218,66 @@ def test_manifest_from_before_there_were_publishers_passes_for_an_unsigned_row_o
 
 
 def test_manifest_from_before_there_was_a_choice_of_plans_fits_a_version_of_one_plan() -> None:
-    old = {name: value for name, value in MANIFEST.items() if name != "other_plans"} | {"format": 1}
-    assert check_manifest(old, VERSION, ArtifactRole.LITERT) == 7_000
-    _refused(old, dataclasses.replace(VERSION, other_plans=(ServingPlan("keras", (0, 1), (1, 0), 0.0),)))
+    old = _of_format(1, "other_plans", "uploaders", "release")
+    assert check_manifest(old, OLD, ArtifactRole.LITERT) == 7_000
+    _refused(old, dataclasses.replace(OLD, other_plans=(ServingPlan("keras", (0, 1), (1, 0), 0.0),)))
+
+
+def test_manifest_from_before_uploaders_were_noted_fits_a_version_without_them_and_without_a_release() -> None:
+    old = _of_format(2, "uploaders", "release")
+    assert check_manifest(old, OLD, ArtifactRole.LITERT) == 7_000
+    _refused(old, VERSION)
+    _refused(old, dataclasses.replace(OLD, uploaders=VERSION.uploaders))
+    _refused(old, dataclasses.replace(OLD, release=RELEASE))
+    _refused(MANIFEST, OLD)
+
+
+def _of_format(form: int, *unknown: str) -> dict[str, object]:
+    return {name: value for name, value in MANIFEST.items() if name not in unknown} | {"format": form}
+
+
+@pytest.mark.parametrize(
+    ("findings", "release", "stage"),
+    [
+        pytest.param((FINDING,), None, Stage.SERVING, id="a note, which needs no release"),
+        pytest.param((REVIEW,), None, Stage.QUARANTINED, id="a person asked for, in quarantine"),
+        pytest.param((REVIEW,), RELEASE, Stage.SERVING, id="a person asked for, and a release"),
+        pytest.param((REFUSED,), None, Stage.QUARANTINED, id="a refusal, in quarantine"),
+    ],
+)
+def test_version_may_be_opened_that_has(
+    findings: tuple[dict[str, str], ...], release: Release | None, stage: Stage
+) -> None:
+    version = dataclasses.replace(VERSION, findings=findings, release=release, stage=stage)
+    assert check_manifest(manifest_of(version, scanners=SCANNERS), version, ArtifactRole.LITERT) == 7_000
+
+
+@pytest.mark.parametrize("stage", [Stage.STAGED, Stage.SERVING, Stage.RETIRED])
+@pytest.mark.parametrize(
+    ("findings", "release"),
+    [
+        pytest.param((REVIEW,), None, id="a person asked for, and no release"),
+        pytest.param((REFUSED,), RELEASE, id="a refusal that somebody released"),
+        pytest.param((REVIEW, REFUSED), RELEASE, id="a refusal besides what was released"),
+    ],
+)
+def test_version_out_of_quarantine_is_not_opened_that_has(
+    findings: tuple[dict[str, str], ...], release: Release | None, stage: Stage
+) -> None:
+    version = dataclasses.replace(VERSION, findings=findings, release=release, stage=stage)
+    with pytest.raises(SignatureRejected, match="is out of quarantine, unreleased"):
+        check_manifest(manifest_of(version, scanners=SCANNERS), version, ArtifactRole.LITERT)
+
+
+def test_amended_manifest_is_of_todays_format_and_knows_the_new_rules() -> None:
+    quarantined = dataclasses.replace(OLD, findings=(REVIEW,), stage=Stage.QUARANTINED)
+    old = manifest_of(quarantined, scanners=SCANNERS) | {"format": 2}
+    released = dataclasses.replace(quarantined, release=RELEASE, stage=Stage.STAGED)
+    new = amended(old, released, scanners={"tflite": "4"})
+    assert check_manifest(new, released, ArtifactRole.LITERT) == 7_000
+    assert new["scanners"] == {"keras": "7", "tflite": "4"}
+    assert new["artifacts"] == old["artifacts"]
+    _refused(new, quarantined)
 
 
 def test_every_field_of_a_version_is_bound_or_is_known_to_be_free() -> None:
@@ -223,8 +303,10 @@ def _saying(artifacts: object) -> dict[str, object]:
     "manifest",
     [
         pytest.param({}, id="nothing"),
-        pytest.param({**MANIFEST, "format": 3}, id="another format"),
+        pytest.param({**MANIFEST, "format": 4}, id="another format"),
         pytest.param({**MANIFEST, "format": "1"}, id="a format that is text"),
+        pytest.param({**MANIFEST, "format": True}, id="a format that is a truth"),
+        pytest.param({**MANIFEST, "format": 0}, id="a format that never was"),
         pytest.param({**MANIFEST, "format": None}, id="a format that is null"),
         pytest.param(_saying(None), id="artifacts that are null"),
         pytest.param(_saying([]), id="artifacts that are a list"),

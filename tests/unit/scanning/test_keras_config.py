@@ -85,13 +85,17 @@ _HOSTILE = [
     ("a metric that calls a function by name", with_key(sequential(), compile_config={"metrics": [layer("MeanMetricWrapper", module="keras.metrics")]}), "class-not-allowed", "/compile_config/metrics/0"),
     ("a __typespec__ form", sequential(dense(dtype={"class_name": "__typespec__", "config": [], "spec_name": "x", "module": "os"})), "form-not-allowed", "/config/layers/1/config/dtype"),
     ("an edge with a foreign key", sequential(_called({**_EDGE, "module": "os"})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
+    ("an edge whose dtype is an object", sequential(_called({**_EDGE, "config": {**_EDGE["config"], "dtype": {}}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
+    ("a constant whose dtype is a list", sequential(_called({"class_name": "__numpy__", "config": {"value": [1], "dtype": []}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a constant of text", sequential(_called({"class_name": "__numpy__", "config": {"value": ["x"], "dtype": "float32"}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a constant of dtype object", sequential(_called({"class_name": "__numpy__", "config": {"value": [1], "dtype": "object"}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("a slice of code", sequential(_called({"class_name": "__slice__", "config": {"start": _LAMBDA, "stop": None, "step": None}})), "form-malformed", "/config/layers/1/inbound_nodes/0/args/0"),
     ("RepeatVector(2e9)", sequential(layer("RepeatVector", n=2_000_000_000)), "number-too-large", "/config/layers/1/config/n"),
     ("RepeatVector(2e9) as a float", sequential(layer("RepeatVector", n=2e9)), "number-too-large", "/config/layers/1/config/n"),
     ("two RepeatVectors that multiply", sequential(*[layer("RepeatVector", n=16_000)] * 2), "growth-too-large", "/config/layers/2"),
-    ("UpSampling2D by a thousand", sequential(layer("UpSampling2D", size=[1000, 1000])), "number-too-large", "/config/layers/1/config/size/0"),
+    ("UpSampling2D by a thousand", sequential(layer("UpSampling2D", size=[1000, 1000])), "growth-too-large", "/config/layers/1"),
+    ("an LSTM that keeps its state between requests", sequential(layer("LSTM", stateful=True)), "stateful", "/config/layers/1/config/stateful"),
+    ("a state hidden in Bidirectional", sequential(layer("Bidirectional", layer=layer("GRU", stateful=1))), "stateful", "/config/layers/1/config/layer/config/stateful"),
     ("Dense with 2^40 units", sequential(dense(units=2**40)), "number-too-large", "/config/layers/1/config/units"),
     ("a chain of layers with 2^40 weights", sequential(dense(units=2**20), with_key(dense(units=2**20), build_config={"input_shape": [None, 2**20]})), "too-many-parameters", "/config/layers/2"),
     ("weights that no build_config tells", sequential(dense(units=2**20), layer("Dense", units=2**20)), "too-many-parameters", "/config/layers/2"),
@@ -139,6 +143,17 @@ def test_scan_config_refuses_json_with(raw: bytes, rule: str) -> None:
     assert [(finding.rule, finding.where) for finding in scan_config(raw)] == [(rule, "config.json")]
 
 
+def _wide(class_name: str, **config: Any) -> Config:
+    """A convolution of 1,024 channels, which has 51 million weights if each filter sees them all."""
+    made = layer(class_name, filters=1024, kernel_size=[7, 7], **config)
+    return with_key(made, build_config={"input_shape": [None, 14, 14, 1024]})
+
+
+def test_scan_config_counts_a_convolution_without_groups_as_it_is() -> None:
+    findings = _scan(sequential(*[_wide("Conv2D", groups=1)] * 20))
+    assert [finding.rule for finding in findings] == ["too-many-parameters"]
+
+
 _BENIGN = [
     ("a dense layer", sequential(dense())),
     ("an activation as Keras writes a function", sequential(dense(activation=_function("builtins", "relu", "relu")))),
@@ -150,6 +165,13 @@ _BENIGN = [
     ("a numeric constant", sequential(_called({"class_name": "__numpy__", "config": {"value": [[1.0, 2]], "dtype": "float32"}}))),
     ("a large seed", sequential(layer("Dropout", rate=0.5, seed=2**62))),
     ("a padding mask far below zero", sequential(layer("Masking", mask_value=-(10**9)))),
+    ("a vocabulary of a million tokens", sequential(layer("StringLookup", vocabulary=None, vocabulary_size=1_000_000))),
+    ("a picture resized by an operation", sequential(layer("Resize", module="keras.src.ops.image", size=[1024, 768]))),
+    ("a long row reshaped by an operation", sequential(layer("Reshape", module="keras.src.ops.numpy", newshape=[-1, 100_352]))),
+    ("fifteen upsamplings, as in a nested U-Net", sequential(*[layer("UpSampling2D", size=[2, 2])] * 15)),
+    ("wide convolutions in groups, as in ConvNeXt", sequential(*[_wide("Conv2D", groups=1024)] * 20)),
+    ("wide separable convolutions, as in NASNet", sequential(*[_wide("SeparableConv2D", depth_multiplier=1)] * 20)),
+    ("a recurrent layer without a state", sequential(layer("LSTM", stateful=False))),
     ("an inner space in a name", sequential(dense(name="inner block"))),
 ]  # fmt: skip
 
@@ -157,6 +179,39 @@ _BENIGN = [
 @pytest.mark.parametrize("config", [row[1] for row in _BENIGN], ids=[row[0] for row in _BENIGN])
 def test_scan_config_accepts(config: Config) -> None:
     assert _scan(config) == []
+
+
+def _functional(*layers: Config, outputs: Any) -> Config:
+    start = with_key(layer("InputLayer", batch_shape=[None, 4], name="start"), name="start", inbound_nodes=[])
+    return layer(
+        "Functional",
+        module="keras.src.models.functional",
+        name="model",
+        layers=[start, *layers],
+        input_layers=[["start", 0, 0]],
+        output_layers=outputs,
+    )
+
+
+def _named(name: str, *origins: str) -> Config:
+    edges = [{**_EDGE, "config": {**_EDGE["config"], "keras_history": [origin, 0, 0]}} for origin in origins]
+    calls = [{"args": [edges], "kwargs": {}}]
+    return with_key(dense(name=name), name=name, inbound_nodes=calls)
+
+
+def test_scan_config_asks_a_person_about_a_layer_that_no_output_depends_on() -> None:
+    layers = [_named("a", "start"), _named("hidden", "a"), _named("b", "a"), _named("c", "b", "start")]
+    assert _scan(_functional(*layers, outputs=[["c", 0, 0], ["hidden", 0, 0]])) == []
+    (finding,) = _scan(_functional(*layers, outputs={"answer": ["c", 0, 0]}))
+    assert (finding.rule, finding.severity) == ("unreached-layer", "review")
+    assert finding.where == "config.json: /config/layers/2"
+
+
+def test_scan_config_refuses_whatever_is_hidden_behind_what_a_person_should_see() -> None:
+    """Findings are bounded in number: many of one severity do not crowd out one of the other."""
+    layers = [_named(f"x{n}", "start") for n in range(200)]
+    findings = _scan(_functional(*layers, layer("Lambda"), outputs=[["start", 0, 0]]))
+    assert "class-runs-code" in {finding.rule for finding in findings if finding.severity == "refuse"}
 
 
 def test_scan_config_counts_layers_against_the_limit_given() -> None:

@@ -88,6 +88,10 @@ def test_environment_names_the_file_unless_the_command_line_does(
                 "",
                 "a:0",
                 "::1",
+                "@login.example.org",
+                "acme@",
+                "ACME@login.example.org",
+                "acme@globex@login.example.org",
             )
         ),
         pytest.param("environment = 'staging'", "configuration: environment: ", id="an unknown environment"),

@@ -3,17 +3,15 @@
 import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from builders.conversions import converted
 from maas_gateway.confinement.conversation import ChildAnswer
 from maas_gateway.confinement.failure import ChildFailed, FailureKind
-from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import convert_keras
 from maas_gateway.training.seed import EpochDone, TrainedSeed, _read, train_seed
 
 pytestmark = pytest.mark.thorough
@@ -50,13 +48,8 @@ def test_archive_holds_what_keras_would_have_saved(trained: Trained) -> None:
 def test_seed_converts_and_answers_its_example(trained: Trained) -> None:
     seed, _ = trained
 
-    async def pieces() -> AsyncIterator[bytes]:
-        yield seed.archive
-
-    async def convert() -> Conversion:
-        return await convert_keras(pieces(), size_bytes=len(seed.archive))
-
-    interpreter = Interpreter(model_content=asyncio.run(convert()).plan)
+    made = asyncio.run(converted("keras", seed.archive))
+    interpreter = Interpreter(model_content=made.content("litert"))
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.float32([seed.example]))
     interpreter.invoke()

@@ -1,8 +1,9 @@
 """From a Keras model to its signature and its LiteRT plan, in memory.
 
-Rules: the model is functional or sequential with declared inputs; every input's first dimension
-is the batch and is free; only LiteRT's built-in operators, nothing quantised. Inputs and outputs
-keep the model's order; their names are Keras's, made unique by a suffix `_1`, `_2`, ….
+Rules: the model is functional or sequential with declared inputs; every input's first dimension is the batch and is
+free; inputs and outputs are of the protocol's datatypes (bfloat16 is none, and may stand inside only); LiteRT gets
+its built-in operators only, nothing quantised. Inputs and outputs keep the model's order; their names are Keras's, made
+unique by a suffix `_1`, `_2`, ….
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from maas_gateway.inference.conversion.refusal import NotConvertible, converter_reason, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.refusal import (
+    NotConvertible,
+    converter_reason,
+    keras_reason,
+    raise_if_out_of_memory,
+)
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+    from tensorflow.types.experimental import ConcreteFunction
 
 FREE: Final = -1
 """A dimension that the request chooses."""
@@ -33,6 +40,7 @@ _DATATYPES: Final = MappingProxyType(
         "uint16": "UINT16",
         "uint32": "UINT32",
         "uint64": "UINT64",
+        "string": "BYTES",
     }
 )
 
@@ -74,13 +82,11 @@ def describe(model: "keras.Model") -> tuple[list[Port], list[Port]]:
     return ports
 
 
-def lower(model: "keras.Model", inputs: Sequence[Port]) -> bytes:
-    """Return the model as a LiteRT flatbuffer whose inputs are named `input_0`, `input_1`, ….
-
-    Nothing is written to a file: the converter's own way through a SavedModel is switched off.
+def trace(model: "keras.Model", inputs: Sequence[Port]) -> "ConcreteFunction":
+    """Return the model as one graph for every size of batch, whose inputs are named `input_0`, `input_1`, ….
 
     Raises:
-        NotConvertible: the model does not run on tensors, or LiteRT's built-in operators do not suffice.
+        NotConvertible: the model does not run on tensors.
     """
     # imported where it runs: TensorFlow is loaded in the confined child only
     import tensorflow as tf
@@ -97,10 +103,23 @@ def lower(model: "keras.Model", inputs: Sequence[Port]) -> bytes:
         for index, port in enumerate(inputs)
     ]
     try:
-        function = tf.function(answer, autograph=False, input_signature=specs).get_concrete_function()
+        return tf.function(answer, autograph=False, input_signature=specs).get_concrete_function()
     except Exception as objection:
         raise_if_out_of_memory(objection)
-        raise NotConvertible(f"the model cannot be traced: {sentence(str(objection))}") from objection
+        raise NotConvertible(f"the model cannot be traced: {keras_reason(str(objection))}") from objection
+
+
+def lower(function: "ConcreteFunction", model: "keras.Model") -> bytes:
+    """Return a traced model as a LiteRT flatbuffer whose inputs have the graph's names.
+
+    Nothing is written to a file: the converter's own way through a SavedModel is switched off.
+
+    Raises:
+        NotConvertible: LiteRT's built-in operators do not suffice.
+    """
+    # imported where it runs: TensorFlow is loaded in the confined child only
+    import tensorflow as tf
+
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     converter.experimental_lower_to_saved_model = False
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

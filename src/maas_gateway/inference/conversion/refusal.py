@@ -11,6 +11,9 @@ MAX_CHARACTERS: Final = 400
 
 _OUT_OF_MEMORY_MARKS: Final = ("bad_alloc", "Unable to allocate", "OOM when allocating", "Cannot allocate memory")
 
+_CALLED: Final = re.compile(r"Exception encountered when calling [^\n]*\n\s*(?P<text>[^\n]+)")
+_DESERIALIZED: Final = re.compile(r"\nException encountered: (?P<text>[^\n]+)")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR_LINE: Final = re.compile(r"\berror: (?P<text>[^\n]+)")
 _UNSUPPORTED: Final = re.compile(r"TF Select ops: (?P<names>[^\n]+)")
 _PATH: Final = re.compile(r"(?<![\w<])/[\w.+~-]+(?:/[\w.+~-]+)+(?::\d+)*")
@@ -38,6 +41,13 @@ def sentence(message: str) -> str:
     line = lines[0] if lines else "no reason was given"
     line = " ".join(_UNPRINTABLE.sub(" ", _PATH.sub("(…)", line)).split())
     return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
+
+
+def keras_reason(message: str) -> str:
+    """Return what Keras objects to, out of the layers of words that it puts around it."""
+    message = _COLOUR.sub("", message)
+    found = _CALLED.search(message) or _DESERIALIZED.search(message)
+    return sentence(found["text"] if found else message)
 
 
 def converter_reason(message: str) -> str:

@@ -1,8 +1,7 @@
 """Look at an archive and its HDF5 weights before Keras does: plain arrays, or a refusal.
 
 Rules:
-- the archive holds `config.json`, `metadata.json` and `model.weights.h5`, once each, nothing else
-  (with a fourth member Keras unpacks the whole archive to a directory);
+- the archive holds `config.json`, `metadata.json` and `model.weights.h5`, once each, and vocabularies, nothing else;
 - every link is a hard link, and every object has one name;
 - a dataset is stored in this file, unfiltered and wholly written: it is neither virtual nor
   external, and its declared bytes are stored; all together they fit into the file;
@@ -19,6 +18,7 @@ import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from maas_gateway.inference.conversion.refusal import NotConvertible
+from maas_gateway.scanning.keras_assets import limit_of
 
 if TYPE_CHECKING:
     import h5py
@@ -43,9 +43,13 @@ def check_archive(archive: BinaryIO) -> None:
     """
     try:
         with zipfile.ZipFile(archive) as members:
-            names = members.namelist()
-            if len(names) != len(_MEMBERS) or set(names) != _MEMBERS:
-                raise NotConvertible(f"the archive must hold exactly {', '.join(sorted(_MEMBERS))}")
+            names = [name for name in members.namelist() if limit_of(name) is None]
+            if (
+                len(names) != len(_MEMBERS)
+                or set(names) != _MEMBERS
+                or len(set(members.namelist())) != len(members.namelist())
+            ):
+                raise NotConvertible(f"the archive must hold exactly {', '.join(sorted(_MEMBERS))}, and vocabularies")
             for member in members.infolist():
                 if member.file_size > max(_MAX_EXPANSION * member.compress_size, 1 << 16):
                     raise NotConvertible(f"the archive's member {member.filename} expands too much")

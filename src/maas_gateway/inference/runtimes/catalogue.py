@@ -1,10 +1,11 @@
-"""Which runtime computes which format; a form is added here and nowhere else."""
+"""Which runtime computes which plan on this process's threads; a form is added here and nowhere else."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from maas_gateway.inference.runtimes.litert import LiteRTRuntime
+from maas_gateway.inference.runtimes.onnx import ONNXRuntime
 from maas_gateway.inference.runtimes.runtime import Runtime
 from maas_gateway.tensors.signature import ModelSignature
 
@@ -38,5 +39,5 @@ class Loader(Protocol):
         ...
 
 
-LOADERS: Final[Mapping[str, Loader]] = MappingProxyType({"litert": LiteRTRuntime.load})
-"""By the name of the plan that a version's manifest carries."""
+LOADERS: Final[Mapping[str, Loader]] = MappingProxyType({"litert": LiteRTRuntime.load, "onnx": ONNXRuntime.load})
+"""By the name of the plan that a version's manifest carries; what needs a process of its own is in `inference.confined`."""

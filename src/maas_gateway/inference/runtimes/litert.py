@@ -93,20 +93,58 @@ class LiteRTRuntime:
         Raises:
             ArtifactRefused: the engine cannot load it, or it does not fit its signature.
         """
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  40 MB that only a serving process needs
-
         if os.fstat(memory_fd).st_size != size_bytes:
             raise ArtifactRefused("the converted model does not have its size")
         try:
-            interpreter = Interpreter(model_path=f"/proc/self/fd/{memory_fd}", num_threads=n_threads)
-            inputs = _indices(interpreter.get_input_details(), signature.inputs, input_order)
-            outputs = _indices(interpreter.get_output_details(), signature.outputs, output_order)
+            source = {"model_path": f"/proc/self/fd/{memory_fd}"}
+            return cls._of(source, signature, orders=(input_order, output_order), n_threads=n_threads)
+        finally:
+            _keep_from_children(memory_fd)
+
+    @classmethod
+    def load_content(
+        cls,
+        content: bytes,
+        *,
+        signature: ModelSignature,
+        input_order: tuple[int, ...],
+        output_order: tuple[int, ...],
+        n_threads: int = 1,
+    ) -> "LiteRTRuntime":
+        """Make a runtime of a flatbuffer in memory, which the engine copies: for a process that may fill no file.
+
+        Args:
+            content: the flatbuffer.
+            signature: see `load`, as the other arguments.
+            input_order: see `load`.
+            output_order: see `load`.
+            n_threads: see `load`.
+
+        Raises:
+            ArtifactRefused: the engine cannot load it, or it does not fit its signature.
+        """
+        source = {"model_content": content}
+        return cls._of(source, signature, orders=(input_order, output_order), n_threads=n_threads)
+
+    @classmethod
+    def _of(
+        cls,
+        source: dict[str, Any],
+        signature: ModelSignature,
+        *,
+        orders: tuple[tuple[int, ...], tuple[int, ...]],
+        n_threads: int,
+    ) -> "LiteRTRuntime":
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  40 MB that only a serving process needs
+
+        try:
+            interpreter = Interpreter(**source, num_threads=n_threads)
+            inputs = _indices(interpreter.get_input_details(), signature.inputs, orders[0])
+            outputs = _indices(interpreter.get_output_details(), signature.outputs, orders[1])
             if not any(FREE in spec.shape[1:] for spec in signature.inputs):
                 interpreter.allocate_tensors()  # packs the weights; with free dimensions the first call does
         except (RuntimeError, ValueError) as error:
             raise ArtifactRefused("the engine cannot load the converted model") from error
-        finally:
-            _keep_from_children(memory_fd)
         return cls(interpreter, signature=signature, inputs=inputs, outputs=outputs)
 
     @property

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from maas_gateway.tensors.signature import ModelSignature
+from maas_gateway.tensors.datatypes import Datatype
+from maas_gateway.tensors.signature import FREE, ModelSignature
 
 
 class Runtime(Protocol):
@@ -42,3 +43,18 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Give the model's memory back, at the end of the running call if there is one; twice is fine."""
         ...
+
+
+def warm(runtime: Runtime) -> None:
+    """Have a runtime compute the smallest input that its signature allows, so that no caller waits for its first call.
+
+    Raises:
+        InvalidRequest: it cannot compute that.
+    """
+    runtime.run(
+        tuple(
+            np.full(shape, b"" if spec.datatype is Datatype.BYTES else 0, dtype=spec.datatype.numpy)
+            for spec in runtime.signature.inputs
+            for shape in [[1 if n == FREE else n for n in spec.shape]]
+        )
+    )

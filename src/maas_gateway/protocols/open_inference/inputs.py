@@ -69,7 +69,7 @@ def spec_of(name: str, signature: ModelSignature) -> TensorSpec:
 
 
 def _datatype_of(value: object, spec: TensorSpec) -> Datatype:
-    if value in _NOT_IN_JSON:
+    if isinstance(value, str) and value in _NOT_IN_JSON:
         raise InvalidRequest(
             f"receiving {value} data via JSON is not supported. Please use the binary data format for input {spec.name}"
         )

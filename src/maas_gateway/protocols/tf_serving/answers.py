@@ -59,16 +59,16 @@ def _row_texts(tensor: Tensor) -> list[bytes]:
     key = orjson.dumps(tensor.name) + b":"
     if tensor.datatype is Datatype.BYTES:
         return [key + orjson.dumps(value) for value in _strings(tensor)]
-    return [key + _numbers(row) for row in tensor.array]
+    return [key + numbers_as_json(row) for row in tensor.array]
 
 
 def _text_of(tensor: Tensor) -> bytes:
     if tensor.datatype is Datatype.BYTES:
         return orjson.dumps(_strings(tensor))
-    return _numbers(tensor.array)
+    return numbers_as_json(tensor.array)
 
 
-def _numbers(array: np.ndarray) -> bytes:
+def numbers_as_json(array: np.ndarray) -> bytes:
     """Return an array of numbers or booleans, of any rank, as JSON text."""
     value = array if array.ndim else array[()]  # the encoder takes no array of rank 0
     text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

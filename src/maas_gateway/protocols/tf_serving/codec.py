@@ -12,19 +12,18 @@ from enum import Enum
 
 import orjson
 
-from maas_gateway.errors import MalformedBody, SignatureMismatch
+from maas_gateway.errors import MalformedBody
 from maas_gateway.protocols.tf_serving.answers import columns_as_json, rows_as_json
 from maas_gateway.protocols.tf_serving.document import parse_document
-from maas_gateway.protocols.tf_serving.metadata import DEFAULT_SIGNATURE
 from maas_gateway.protocols.tf_serving.metadata import VersionState as VersionState
 from maas_gateway.protocols.tf_serving.metadata import VersionStatus as VersionStatus
+from maas_gateway.protocols.tf_serving.metadata import check_signature_name
 from maas_gateway.protocols.tf_serving.metadata import write_metadata as write_metadata
 from maas_gateway.protocols.tf_serving.metadata import write_models as write_models
 from maas_gateway.protocols.tf_serving.metadata import write_status as write_status
 from maas_gateway.protocols.tf_serving.requests import read_columns, read_rows
 from maas_gateway.tensors.inference import InferenceRequest, InferenceResponse
 from maas_gateway.tensors.signature import ModelSignature
-from maas_gateway.tensors.values import quoted
 
 
 class Format(Enum):
@@ -51,7 +50,7 @@ def read_predict(body: bytes, signature: ModelSignature) -> tuple[InferenceReque
     """
     document = parse_document(body)
     if "signature_name" in document:
-        _check_signature_name(document["signature_name"])
+        check_signature_name(document["signature_name"])
     if "instances" in document:
         if "inputs" in document:
             raise MalformedBody("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
@@ -78,10 +77,3 @@ def write_error(detail: str, request_id: str) -> bytes:
     """Return the body of an error."""
     printable = detail.encode("utf-8", "replace").decode()
     return orjson.dumps({"error": printable, "request_id": request_id})
-
-
-def _check_signature_name(name: object) -> None:
-    if not isinstance(name, str):
-        raise MalformedBody("'signature_name' key must be a string value.")
-    if name not in ("", DEFAULT_SIGNATURE):
-        raise SignatureMismatch(f'Serving signature name: "{quoted(name)[1:-1]}" not found in signature def')

@@ -30,6 +30,25 @@ _WHICH: Final = {
     "/labels/{label}": (" of the version that a label names", "The version at which the label points answers."),
 }
 _DEMO: Final[Schema] = {"instances": [list(DEMO_ROW)]}
+_DEMO_EXAMPLES: Final[Schema] = {"examples": [{"measurements": list(DEMO_ROW)}]}
+
+
+def _of_examples(model: str, which: str, who: str) -> dict[str, Any]:
+    return {
+        f"{model}:{verb}": {
+            "post": _DOOR.operation(
+                model,
+                f"{verb.capitalize()}{which}",
+                schemas.RESULTS_RESPONSE,
+                description=f"Run the model on feature dictionaries; needs an output of {needed} an example. {who}",
+                need=Permission.MODEL_PREDICT,
+                errors=PREDICTION_ERRORS,
+                body=schemas.EXAMPLES_REQUEST,
+                demo_body=_DEMO_EXAMPLES,
+            )
+        }
+        for verb, needed in (("classify", "one row of scores"), ("regress", "one value"))
+    }
 
 
 def _paths() -> dict[str, Any]:
@@ -48,6 +67,7 @@ def _paths() -> dict[str, Any]:
                 demo_body=_DEMO,
             )
         }
+        paths |= _of_examples(model, which, who)
         paths[model] = {
             "get": _DOOR.operation(
                 model,

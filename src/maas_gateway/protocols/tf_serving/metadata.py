@@ -14,7 +14,9 @@ from enum import StrEnum
 
 import orjson
 
+from maas_gateway.errors import MalformedBody, SignatureMismatch
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
+from maas_gateway.tensors.values import quoted
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -93,3 +95,16 @@ def _tensor_description(spec: TensorSpec) -> dict[str, object]:
         "tensor_shape": {"dim": [{"size": str(size), "name": ""} for size in spec.shape], "unknown_rank": False},
         "name": f"{spec.name}:0",
     }
+
+
+def check_signature_name(name: object) -> None:
+    """Refuse a `signature_name` other than the only signature's.
+
+    Raises:
+        MalformedBody: it is no text.
+        SignatureMismatch: it names another signature.
+    """
+    if not isinstance(name, str):
+        raise MalformedBody("'signature_name' key must be a string value.")
+    if name not in ("", DEFAULT_SIGNATURE):
+        raise SignatureMismatch(f'Serving signature name: "{quoted(name)[1:-1]}" not found in signature def')

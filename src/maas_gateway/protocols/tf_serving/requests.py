@@ -111,7 +111,7 @@ def _tensor_of_rows(rows: list[object], spec: TensorSpec, *, in_objects: bool) -
             f"Failed to process element: 0{f' key: {spec.name}' if in_objects else ''} of 'instances' list. "
             f"Error: UNIMPLEMENTED: {_unreadable(rows, spec)}"
         )
-    return Tensor(spec.name, spec.datatype, array_from_json(rows, spec.datatype, _DIALECT, describe))
+    return Tensor(spec.name, spec.datatype, array_from_json(rows, spec.datatype, DIALECT, describe))
 
 
 def _row_mismatch(rows: list[object], position: int) -> str | None:
@@ -136,13 +136,13 @@ def _tensor_of_column(value: object, spec: TensorSpec, place: str) -> Tensor:
 
     if spec.datatype in _UNREADABLE:
         raise UnsupportedDatatype(f"{_unreadable(value, spec)} (at {place})")
-    return Tensor(spec.name, spec.datatype, array_from_json(value, spec.datatype, _DIALECT, describe))
+    return Tensor(spec.name, spec.datatype, array_from_json(value, spec.datatype, DIALECT, describe))
 
 
 def _unreadable(value: object, spec: TensorSpec) -> str:
     while isinstance(value, list) and value:
         value = value[0]
-    return f"Conversion of JSON Value: {shown(value)} to type: {_DIALECT.type_names[spec.datatype]}"
+    return f"Conversion of JSON Value: {shown(value)} to type: {DIALECT.type_names[spec.datatype]}"
 
 
 def _names(signature: ModelSignature) -> str:
@@ -150,7 +150,7 @@ def _names(signature: ModelSignature) -> str:
 
 
 _UNREADABLE: Final = frozenset({Datatype.FP16, Datatype.UINT16})
-_DIALECT: Final = Dialect(
+DIALECT: Final = Dialect(
     type_names=MappingProxyType({datatype: datatype.tensorflow[3:].lower() for datatype in Datatype}),
     strings=Strings.UTF8_OR_B64_OBJECT,
 )

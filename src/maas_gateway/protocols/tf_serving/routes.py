@@ -15,6 +15,7 @@ from maas_gateway.errors import GatewayError, InvalidRequest, LabelNotFound, Mal
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.principal import Principal
 from maas_gateway.protocols.tf_serving.codec import Format, read_predict, write_error, write_predict
+from maas_gateway.protocols.tf_serving.examples import read_examples, write_results
 from maas_gateway.protocols.tf_serving.metadata import (
     VersionState,
     VersionStatus,
@@ -36,6 +37,7 @@ _POST: Final = re.compile(
 _GET: Final = re.compile(
     r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?", re.IGNORECASE | re.ASCII
 )
+_PREDICT: Final = "predict"
 _MAX_KEPT_PATH: Final = 512  # a client must not fill the memory of parsed paths with long ones
 _STATES: Final = {
     LoadState.LOADING: VersionState.LOADING,
@@ -90,21 +92,23 @@ class TFServingRoutes:
         raise MalformedBody(f"Malformed request: {exchange.method} {exchange.path}")
 
     async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str) -> None:
-        if verb != "predict":
-            raise InvalidRequest(f"Expected a {verb} signature; model '{ref.name}' has predict only")
         deadline = Deadline.after(self._deadline_s)
         form = Format.ROW
 
         async def read(signature: ModelSignature) -> InferenceRequest:
             nonlocal form
-            request, form = read_predict(await exchange.body(self._max_body_bytes, deadline), signature)
+            body = await exchange.body(self._max_body_bytes, deadline)
+            if verb != _PREDICT:
+                return read_examples(body, signature, verb)
+            request, form = read_predict(body, signature)
             return request
 
         try:
             response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
         except ModelNotFound as error:
             raise _servable_not_found(error, ref) from error
-        await exchange.answer(200, write_predict(response, form))
+        body = write_predict(response, form) if verb == _PREDICT else write_results(response, verb)
+        await exchange.answer(200, body)
 
     async def _read(self, exchange: Exchange, principal: Principal, matched: re.Match[str]) -> None:
         deadline = Deadline.after(self._deadline_s)

@@ -44,6 +44,35 @@ PREDICT_RESPONSE: Final[Schema] = {
     "examples": [{"predictions": [[0.25], [0.75]]}, {"outputs": [[0.25]]}],
 }
 
+EXAMPLES_REQUEST: Final[Schema] = {
+    "type": "object",
+    "required": ["examples"],
+    "properties": {
+        "signature_name": {"type": "string", "default": "serving_default"},
+        "context": {"type": "object", "description": "Features that all examples share.", "additionalProperties": {}},
+        "examples": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "additionalProperties": {}},
+            "description": "For each example its features, by input name: a value or a flat list of values.",
+        },
+    },
+    "examples": [{"examples": [{"x": [0.17, -1.2, 3.0]}]}],
+}
+
+RESULTS_RESPONSE: Final[Schema] = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {},
+            "description": "For each example: classify, its pairs of label and score; regress, its value.",
+        }
+    },
+    "examples": [{"results": [[["", 0.25], ["", 0.75]]]}, {"results": [0.25]}],
+}
+
 STATUS_RESPONSE: Final[Schema] = {
     "type": "object",
     "required": ["name", "ready", "model_version_status"],

@@ -31,6 +31,10 @@ def _echo(channel: Channel) -> None:
     channel.answer({"n_bytes": len(body)}, body[::-1])
 
 
+def _reflect(channel: Channel) -> None:
+    channel.answer({}, channel.request())
+
+
 def _answer_without_reading(channel: Channel) -> None:
     channel.answer({"refused": "too long"})
 
@@ -145,6 +149,7 @@ def _misbehave(channel: Channel) -> None:
 
 _ACTS: dict[str, Callable[[Channel], None]] = {
     "echo": _echo,
+    "reflect": _reflect,
     "answer-without-reading": _answer_without_reading,
     "crash": _crash,
     "raise": _raise,

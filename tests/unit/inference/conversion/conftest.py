@@ -20,7 +20,12 @@ class Made:
 
     archive: bytes
     header: Mapping[str, Any]
+    rebuilt: bytes
     plan: bytes
+
+    @property
+    def plans(self) -> Mapping[str, Mapping[str, Any]]:
+        return {plan["runtime"]: plan for plan in self.header["plans"]}
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +34,11 @@ def made(shared_folder: Path) -> dict[str, Made]:
     headers, payload = json.loads((folder / "headers.json").read_text()), (folder / "payload").read_bytes()
     models, offset = {}, 0
     for name, header in headers.items():
-        middle = offset + header["archive_bytes"]
-        end = middle + header["plan_bytes"]
-        models[name] = Made(payload[offset:middle], header, payload[middle:end])
-        offset = end
+        parts = []
+        for size in header.pop("sizes"):
+            parts.append(payload[offset : offset + size])
+            offset += size
+        models[name] = Made(parts[0], header, parts[1], parts[2])
     return models
 
 

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
-from maas_gateway.inference.conversion.comparison import Difference
+from maas_gateway.inference.conversion.comparison import Difference, Reference, compare
+from maas_gateway.inference.conversion.lowering import Port
 from maas_gateway.inference.conversion.refusal import (
     MAX_CHARACTERS,
     NotConvertible,
     converter_reason,
+    keras_reason,
     raise_if_out_of_memory,
     sentence,
 )
+from maas_gateway.inference.conversion.samples import Array
 
 
 def difference(want: object, got: object) -> float:
@@ -75,3 +78,55 @@ def test_the_end_of_memory_is_told_from_a_fault_of_the_model(fault: Exception) -
     raise_if_out_of_memory(ValueError("a fault"))
     with pytest.raises(MemoryError):
         raise_if_out_of_memory(fault)
+
+
+def test_values_in_another_order_are_told_apart_from_values_as_close_as_the_tolerance() -> None:
+    assert difference(np.float32([[0.5, 0.500001, 1.0]]), np.float32([[0.500001, 0.5, 1.0]])) <= 1e-5
+    found = Difference("y", tolerance=1.5)
+    found.add(np.float32([[0.1, 0.9, -0.5]]), np.float32([[0.1, 0.9, -0.5]]))
+    found.relative()
+    found = Difference("y", tolerance=0.5)
+    found.add(np.float32([[0.0, 0.8, 1.0]]), np.float32([[0.45, 0.35, 1.0]]))
+    with pytest.raises(NotConvertible, match="output 'y' ranks its values in another order"):
+        found.relative()
+
+
+def test_engine_that_raises_or_answers_otherwise_is_refused() -> None:
+    references = [Reference([np.float32([[1.0]])], [np.float32([[2.0]])], (False,))]
+    outputs = [Port("y", "FP32", "float32", (-1, 1))]
+    assert compare(lambda arrays: [2 * arrays[0]], references, outputs, tolerance=1e-6) == (0.0, 1)
+    with pytest.raises(NotConvertible, match=r"output 'y' differs from the uploaded model's by 5\.0e-01"):
+        compare(lambda arrays: [3 * arrays[0]], references, outputs, tolerance=1e-6)
+
+    def raises(_: object) -> list[Array]:
+        raise RuntimeError("no such kernel")
+
+    with pytest.raises(NotConvertible, match="does not run: no such kernel"):
+        compare(raises, references, outputs, tolerance=1e-6)
+
+
+def test_output_that_was_large_enough_on_usual_inputs_is_not_held_against_larger_ones() -> None:
+    usual = Reference([np.float32([[1.0]])], [np.float32([[1.0]])], (False,))
+    larger = Reference([np.float32([[8.0]])], [np.float32([[8.0]])], (True,))
+    outputs = [Port("y", "FP32", "float32", (-1, 1))]
+    assert compare(lambda arrays: [np.minimum(arrays[0], 1)], [usual, larger], outputs, tolerance=1e-6) == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(
+            "Exception encountered when calling Dense.call().\n\n\x1b[1mShapes differ\x1b[0m\n\nArguments received",
+            "Shapes differ",
+            id="a layer's own words",
+        ),
+        pytest.param(
+            "<class 'keras.X'> could not be deserialized properly.\n\nconfig={}.\n\nException encountered: no 'units'",
+            "no 'units'",
+            id="what was wrong with a configuration",
+        ),
+        pytest.param("Unknown layer: X", "Unknown layer: X", id="everything else"),
+    ],
+)
+def test_keras_reason_is_what_it_wraps(message: str, reason: str) -> None:
+    assert keras_reason(message) == reason

@@ -4,31 +4,26 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from builders.conversions import WholeConversion, converted
 from maas_gateway.confinement.limits import Limits
 from maas_gateway.errors import ArtifactRefused, Unavailable
-from maas_gateway.inference.conversion.answer import Conversion
-from maas_gateway.inference.conversion.convert import DEFAULT_LIMITS, convert_keras, limits_for
+from maas_gateway.inference.conversion.convert import limits_for
 
 pytestmark = pytest.mark.thorough
 
+GIB = 1 << 30
 CANARY = np.random.default_rng(77).standard_normal(8).astype(np.float32).tobytes()
 WRITABLE = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path.home(), Path.cwd()]
 
 
-async def pieces(archive: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(archive), 5000):
-        yield archive[start : start + 5000]
-
-
-def convert(archive: bytes, *, size_bytes: int | None = None, **more: Any) -> Conversion:
-    return asyncio.run(convert_keras(pieces(archive), size_bytes=size_bytes or len(archive), **more))
+def convert(archive: bytes, **more: Any) -> WholeConversion:
+    return asyncio.run(converted("keras", archive, **more))
 
 
 def listing() -> set[str]:
@@ -41,18 +36,21 @@ def test_conversion_leaves_no_trace_of_the_weights_in_any_file(made: dict[str, A
     began, before = time.time(), listing()
     appeared: set[str] = set()
 
-    async def watch() -> Conversion:
-        task = asyncio.ensure_future(convert_keras(pieces(archive), size_bytes=len(archive)))
+    async def watch() -> WholeConversion:
+        task = asyncio.ensure_future(converted("keras", archive))
         while not task.done():
             await asyncio.sleep(0.02)
             appeared.update(listing() - before)
         return await task
 
-    conversion = asyncio.run(watch())
-    assert CANARY in conversion.plan
-    assert conversion.signature["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 8]}]
-    assert conversion.max_relative_error <= 1e-5
-    assert conversion.took_ms > 0
+    made = asyncio.run(watch())
+    assert CANARY in made.content("keras")
+    assert CANARY in made.content("litert")
+    assert made.conversion.signature["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 8]}]
+    assert made.plans["keras"].max_relative_error <= 1e-6
+    assert made.plans["litert"].max_relative_error <= 1e-5
+    assert min(plan.took_us for plan in made.conversion.plans) > 0
+    assert made.conversion.took_ms > 0
     assert not [path for path in appeared if holds_canary(Path(path), began)]
     assert not [path for path in before if holds_canary(Path(path), began)]
 
@@ -100,10 +98,15 @@ def test_child_that_does_not_start_is_not_the_archives_fault(monkeypatch: pytest
         convert(b"PK")
 
 
-def test_limits_grow_with_the_archive() -> None:
-    assert limits_for(1000) == DEFAULT_LIMITS
-    assert limits_for(400 << 20).memory_bytes > 10 << 30
+def test_limits_grow_with_the_upload_up_to_what_a_deployment_gives() -> None:
+    assert limits_for(1000).memory_bytes == 4 * GIB + 20_000
+    assert limits_for(1000).cpu_s == 120
+    assert limits_for(400 << 20).memory_bytes == 4 * GIB + 20 * (400 << 20)
     assert limits_for(400 << 20).cpu_s == 200
+    most = GIB + 20 * 1000
+    assert limits_for(1000, max_memory_bytes=most) == limits_for(1000)
+    with pytest.raises(ArtifactRefused, match=r"of 1001 bytes needs 1073761844 bytes of memory .* than the 1073761824"):
+        limits_for(1001, max_memory_bytes=most)
 
 
 def test_gateways_side_imports_no_framework_and_no_array_library() -> None:

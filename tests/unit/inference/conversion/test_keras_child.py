@@ -18,14 +18,17 @@ def run_by_name(made: Any, rows: dict[str, Any]) -> dict[str, Any]:
     interpreter = Interpreter(model_content=made.plan)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     names = [port[0] for port in ports(made, "inputs")]
-    wanted = {inputs[place]["index"]: rows[name] for name, place in zip(names, made.header["input_order"], strict=True)}
+    wanted = {
+        inputs[place]["index"]: rows[name]
+        for name, place in zip(names, made.plans["litert"]["input_order"], strict=True)
+    }
     for index, value in wanted.items():
         interpreter.resize_tensor_input(index, value.shape)
     interpreter.allocate_tensors()
     for index, value in wanted.items():
         interpreter.set_tensor(index, value)
     interpreter.invoke()
-    places = zip(ports(made, "outputs"), made.header["output_order"], strict=True)
+    places = zip(ports(made, "outputs"), made.plans["litert"]["output_order"], strict=True)
     return {port[0]: interpreter.get_tensor(outputs[place]["index"]) for port, place in places}
 
 
@@ -66,7 +69,10 @@ def test_signature_is_read_from_the_model(made: dict[str, Any], name: str, input
     assert "refused" not in made[name].header
     assert ports(made[name], "inputs") == inputs
     assert ports(made[name], "outputs") == outputs
-    assert 0 <= made[name].header["max_relative_error"] <= 1e-5
+    assert list(made[name].plans) == ["keras", "litert"]
+    assert made[name].plans["keras"]["max_relative_error"] <= made[name].plans["keras"]["tolerance"] == 1e-6
+    assert made[name].plans["litert"]["max_relative_error"] <= made[name].plans["litert"]["tolerance"] == 1e-5
+    assert made[name].header["notes"] == []
     assert made[name].header["n_compared"] > 0
 
 
@@ -101,10 +107,29 @@ def test_dictionaries_of_inputs_and_outputs_keep_their_names(made: dict[str, Any
     [
         pytest.param("recurrent", "'tf.TensorListReserve' op requires element_shape", id="recurrent layers"),
         pytest.param("double", "no built-in operator for BiasAdd, MatMul", id="double precision"),
-        pytest.param("half", "no built-in operator for BiasAdd, MatMul", id="bfloat16, whose weights are accepted"),
+        pytest.param("half", "no built-in operator for BiasAdd, MatMul", id="bfloat16 inside"),
+        pytest.param("words", "no built-in operator for", id="strings"),
+    ],
+)
+def test_model_that_does_not_lower_is_served_rebuilt_and_a_note_says_why(
+    made: dict[str, Any], name: str, reason: str
+) -> None:
+    header = made[name].header
+    assert list(made[name].plans) == ["keras"]
+    assert made[name].plans["keras"]["max_relative_error"] <= 1e-6
+    assert made[name].plans["keras"]["n_bytes"] == len(made[name].rebuilt)
+    assert header["n_compared"] > 0
+    assert header["notes"][0].startswith("There is no LiteRT plan, and the model is served by Keras: ")
+    assert reason in header["notes"][0]
+    assert made[name].plan == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
         pytest.param("fixed-batch", "input 'x' fixes its batch size", id="a fixed batch"),
         pytest.param("not-finite", "output 'log' has no finite value", id="nothing to compare"),
-        pytest.param("words", "tensor 'words' is of a kind that is not served: string", id="strings"),
+        pytest.param("short-floats", "tensor 'x' is of a kind that is not served: bfloat16", id="bfloat16 outside"),
     ],
 )
 def test_model_is_refused_with_a_readable_reason(made: dict[str, Any], name: str, reason: str) -> None:

@@ -312,6 +312,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400, deadline=None)
 @example(b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [9223372036854775807, 0], "data": []}]}')
 @example(b'{"inputs": [{"name": {}, "datatype": [], "data": NaN}]}')
+@example(b'{"inputs": [{"name": "x", "datatype": [], "shape": [1], "data": [1]}]}')
 def test_no_bytes_raise_anything_but_errors_of_ours(body: bytes) -> None:
     for signature in (PAIRS, MIXED, one(Datatype.BYTES, -1), one(Datatype.FP32), one(Datatype.INT64, -1, -1, -1)):
         try:

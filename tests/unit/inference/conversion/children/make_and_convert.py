@@ -17,14 +17,16 @@ def serve(channel: Channel) -> None:
     payload = bytearray()
     for name, build in _MODELS.items():
         keras.utils.set_random_seed(1)
-        archive, plan = archive_of(build()), b""
+        archive, rebuilt, plan = archive_of(build()), b"", b""
         keras.backend.clear_session()
         try:
-            header, plan = convert(io.BytesIO(archive), lambda _: None)
+            converted = convert(io.BytesIO(archive), lambda _: None)
+            header, rebuilt, plan = converted.header, b"".join(converted.flat.pieces()), converted.flatbuffer or b""
+            assert b"".join(converted.pieces()) == rebuilt + plan
         except NotConvertible as refusal:
             header = {"refused": str(refusal)}
-        told[name] = {**header, "archive_bytes": len(archive), "plan_bytes": len(plan)}
-        payload += archive + plan
+        told[name] = {**header, "sizes": [len(archive), len(rebuilt), len(plan)]}
+        payload += archive + rebuilt + plan
     channel.answer(told, payload)
 
 
@@ -154,7 +156,14 @@ def _words() -> object:
     from keras import Input, Model, layers
 
     x = Input((3,), dtype="string", name="words")
-    return Model(x, layers.Hashing(8)(x))
+    found = layers.StringLookup(vocabulary=["red", "green"], num_oov_indices=0)(x)
+    return Model(x, [layers.Hashing(8)(x), layers.StringLookup(vocabulary=["a", "b"], invert=True)(found)])
+
+
+def _short_floats() -> object:
+    from keras import Input, Sequential, layers
+
+    return Sequential([Input((4,), dtype="bfloat16", name="x"), layers.Dense(3, dtype="bfloat16")])
 
 
 _MODELS: dict[str, Callable[[], object]] = {
@@ -174,4 +183,5 @@ _MODELS: dict[str, Callable[[], object]] = {
     "not-finite": _not_finite,
     "partly-finite": _partly_finite,
     "words": _words,
+    "short-floats": _short_floats,
 }

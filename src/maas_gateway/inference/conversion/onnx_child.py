@@ -1,0 +1,86 @@
+"""What the confined child does with a rebuilt ONNX model: load it, run it, compare, answer.
+
+The request is the model's bytes; the argument `size_bytes` is how many. The answer's header is `{"refused": sentence}`,
+or that of `trial.Outcome`: the model as it came is the plan, so there is no payload.
+
+Rules: the model passes the scanner here as well, which also tells what it takes and gives. It answers as the engine
+does when it optimises, and the reference is the same engine computing node by node.
+"""
+
+from collections.abc import Sequence
+
+from maas_gateway.confinement.channel import Channel
+from maas_gateway.inference.conversion.receiving import receive
+from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
+from maas_gateway.inference.conversion.trial import Array, CannotCompute, Declared, Outcome, Run, try_out
+from maas_gateway.inference.runtimes.onnx import engine_errors, from_engine, open_session, to_engine
+from maas_gateway.scanning.onnx_graph import ONNXScanner
+from maas_gateway.scanning.onnx_ports import Port
+from maas_gateway.tensors.datatypes import Datatype
+
+
+def serve(channel: Channel) -> None:
+    """Try the model that the channel brings."""
+    try:
+        header = try_model(receive(channel)).header("onnx")
+    except NotConvertible as refusal:
+        header = {"refused": str(refusal)}
+    channel.answer(header)
+
+
+def try_model(model: bytes) -> Outcome:
+    """Return what the engine does with a model.
+
+    Raises:
+        NotConvertible: it is not accepted, does not load or run, or its answers differ.
+    """
+    report, inputs, outputs = ONNXScanner().read(_InMemory(model))
+    reason = report.refuse_reason()
+    if reason is not None:
+        raise NotConvertible(reason)
+    names = [port.name for port in inputs], [port.name for port in outputs]
+    engine = _opened(model, *names, is_optimised=True)
+    reference = _opened(model, *names, is_optimised=False)
+    return try_out(_declared(inputs), _declared(outputs), engine, reference)
+
+
+def _opened(model: bytes, inputs: Sequence[str], outputs: Sequence[str], *, is_optimised: bool) -> Run:
+    """Return a function that runs the model."""
+    try:
+        session = open_session(model, is_optimised=is_optimised)
+    except engine_errors() as objection:
+        raise_if_out_of_memory(objection)
+        raise NotConvertible(f"the engine cannot load it: {_reason(objection)}") from objection
+    found = [port.name for port in session.get_inputs()], [port.name for port in session.get_outputs()]
+    if found != (list(inputs), list(outputs)):
+        raise NotConvertible("the engine sees other inputs or outputs than the model declares")
+
+    def run(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        given = {name: to_engine(array) for name, array in zip(inputs, arrays, strict=True)}
+        try:
+            return tuple([from_engine(array) for array in session.run(list(outputs), given)])
+        except engine_errors() as objection:
+            raise_if_out_of_memory(objection)
+            raise CannotCompute(_reason(objection)) from objection
+
+    return run
+
+
+def _declared(ports: Sequence[Port]) -> list[Declared]:
+    return [Declared(port.name, Datatype(port.datatype), port.shape) for port in ports]
+
+
+def _reason(objection: Exception) -> str:
+    """Return the engine's words without its status codes."""
+    return sentence(str(objection).rpartition(" : ")[2] or str(objection))
+
+
+class _InMemory:
+    """The model as a source."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size_bytes = len(content)
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        return self._content[offset : offset + n_bytes]
