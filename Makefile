@@ -14,6 +14,11 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 # `make check test` runs every test once: what check has run, test leaves out.
 AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
+QUIETLY := --quiet --disable-pip-version-check
+# On every core, where pip would use one. Confined children cannot write what they compile, so all is compiled here;
+# but for templates that some packages bring, which cannot be.
+COMPILE := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+
 .DEFAULT_GOAL := help
 .PHONY: help serve check format lint types contracts unit test test-slow exploits bench lock clean
 
@@ -73,12 +78,12 @@ $(VENV)/.python:
 $(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.python
 	@test -e $(VENV)/.development -a $(VENV)/.development -nt requirements.lock || { \
 		echo "Installing what the gateway needs (TensorFlow is large: about 3 GB)"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+		$(BIN)/python -m pip install $(QUIETLY) --no-compile --require-hashes -r requirements.lock && $(COMPILE); }
+	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock pyproject.toml $(VENV)/.python
 	@echo "Installing what the gateway and its tests need (TensorFlow is large: about 3 GB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install $(QUIETLY) --no-compile --require-hashes -r requirements-dev.lock && $(COMPILE)
+	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
 	@touch $@
