@@ -15,6 +15,10 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 AFTER_CHECK := $(if $(filter check unit,$(MAKECMDGOALS)),--after-check)
 
 GRPC := src/maas_gateway/protocols/open_inference/grpc
+QUIETLY := --quiet --disable-pip-version-check
+# On every core, where pip would use one. Confined children cannot write what they compile, so all is compiled here;
+# but for templates that some packages bring, which cannot be.
+COMPILE := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
 
 .DEFAULT_GOAL := help
 .PHONY: help serve check format lint types contracts unit test test-slow exploits bench protos lock clean
@@ -79,12 +83,12 @@ $(VENV)/.python:
 $(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.python
 	@test -e $(VENV)/.development -a $(VENV)/.development -nt requirements.lock || { \
 		echo "Installing what the gateway needs (TensorFlow is large: about 3 GB)"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+		$(BIN)/python -m pip install $(QUIETLY) --no-compile --require-hashes -r requirements.lock && $(COMPILE); }
+	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock pyproject.toml $(VENV)/.python
 	@echo "Installing what the gateway and its tests need (TensorFlow is large: about 3 GB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install $(QUIETLY) --no-compile --require-hashes -r requirements-dev.lock && $(COMPILE)
+	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -11,6 +11,7 @@
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         again = [item for item in items if not _is_of_check(item)]
         config.hook.pytest_deselected(items=[item for item in items if _is_of_check(item)])
         items[:] = again
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Say which test has loaded TensorFlow: its libcrypto and that of SoftHSM in one process end it."""
+    if "tensorflow" in sys.modules and not item.get_closest_marker("loads_tensorflow"):
+        pytest.fail("this test loads TensorFlow into the process of all tests; have a program of its own do that")
 
 
 def _is_of_check(item: pytest.Item) -> bool:

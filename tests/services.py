@@ -75,7 +75,9 @@ class PostgresServer:
 
     def copy(self, **templates: str) -> None:
         """Create databases, each as another one is that nobody is connected to."""
-        self._run_each(*(f'CREATE DATABASE "{name}" TEMPLATE "{of}"' for name, of in templates.items()))
+        # As files, which takes half the time of the log that is the default.
+        copied = (f'CREATE DATABASE "{name}" TEMPLATE "{of}" STRATEGY FILE_COPY' for name, of in templates.items())
+        self._run_each(*copied)
 
     def drop(self, *names: str) -> None:
         """Drop databases, whoever is still connected."""

@@ -210,6 +210,8 @@ class Play:
         self._expect(answer, f"{'enables' if is_enabled else 'disables'} {subject.name}", may, caller)
         if answer.is_success:
             subject.is_enabled = is_enabled
+            if not is_enabled:
+                self._end_tokens(subject)
 
     async def remove(self, a: int, b: int, c: int) -> None:
         subject = self.there(b)
@@ -304,8 +306,7 @@ class Play:
         self._expect(answer, f"is told a new secret of {subject.name}", may, caller)
         if answer.is_success:
             subject.secret = answer.json()["password" if subject.is_user else "client_secret"]
-            for family in self.families:
-                family.is_good = family.is_good and not (family.subject is subject and subject.is_user)
+            self._end_tokens(subject)
 
     async def revoke(self, a: int, b: int, _: int) -> None:
         caller, credential = self.caller(a, "user:write"), _pick(self.credentials, b)
@@ -368,6 +369,12 @@ class Play:
             name = subject.name if "@" in subject.name else f"{subject.name}@{slug}"
             return {"grant_type": "password", "username": name, "password": subject.secret}
         return {"grant_type": "client_credentials", "client_id": subject.name, "client_secret": subject.secret}
+
+    def _end_tokens(self, subject: Subject) -> None:
+        """An account that is disabled, or given a new secret, signs in anew; its API keys stay."""
+        for held in (*self.credentials, *self.families):
+            if held.subject is subject and not (isinstance(held, Credential) and held.key_id):
+                held.is_good = False
 
     def _take(self, told: Any, subject: Subject, granted: frozenset[str], family: Family | None) -> None:
         assert frozenset(told["scope"].split()) == granted, self._told("the scope is another")

@@ -124,7 +124,7 @@ def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewPla
         request.getfixturevalue("postgres").drop(*made)
 
 
-ENGINES = [SQLITE, pytest.param("postgres", marks=pytest.mark.postgres)]
+ENGINES = [SQLITE, pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])]
 FROM_ONE_TO_THE_OTHER = [
     (SQLITE, SQLITE),
     pytest.param((SQLITE, "postgres"), marks=pytest.mark.postgres),
@@ -303,7 +303,7 @@ async def test_backup_taken_while_models_come_in_misses_no_key_and_no_blob_of_wh
         ("erase", "keys", ()),
         ("erase", "main", ()),
         ("reseal", "keys", ()),
-        ("reseal", "keys", ("main", "keys")),
+        pytest.param("reseal", "keys", ("main", "keys"), marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value) or "all",
 )

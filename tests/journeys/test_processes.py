@@ -300,6 +300,14 @@ def test_init_then_doctor_find_nothing_unsafe(tmp_path: Path) -> None:
     assert json.loads(password)["password"] not in found.stdout + again.stdout
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place that nobody has served yet."""
+    folder = tmp_path_factory.mktemp("unsafe") / "place"
+    assert run_command("init", "--data-dir", str(folder)).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -313,10 +321,10 @@ def test_init_then_doctor_find_nothing_unsafe(tmp_path: Path) -> None:
     ],
 )
 def test_an_unsafe_place_is_refused_in_one_sentence_by_serve_and_named_by_doctor(
-    tmp_path: Path, spoil: object, sentence: str
+    tmp_path: Path, place: Path, spoil: object, sentence: str
 ) -> None:
     folder = tmp_path / "place"
-    assert run_command("init", "--data-dir", str(folder)).returncode == 0
+    shutil.copytree(place, folder)
     assert callable(spoil)
     spoil(folder)
     ended = run_command("serve", "--data-dir", str(folder), "--port", "0")

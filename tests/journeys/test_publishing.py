@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from builders.gateways import World, joined_gateway, running_gateway
+from builders.gateways import POSTGRES_SLOWLY, World, joined_gateway, running_gateway
 from builders.models import DemoModel, convert_as_before, published_model
 from builders.publishers import Pen, bundle_field, signature_field
 from maas_gateway.confinement.conversation import Sink
@@ -58,6 +58,7 @@ async def _n_rows(world: World) -> tuple[int, ...]:
     return (*counted[:2], len(list((world.settings.data_dir / "blobs").glob("??/*"))), *counted[2:])
 
 
+@POSTGRES_SLOWLY
 @pytest.mark.parametrize("form", ["DER", "DER, naming no key", "r ‖ s", "bundle"])
 async def test_signed_upload_says_who_signed_it(tmp_path: Path, database_url: str, demo: DemoModel, form: str) -> None:
     async with running_gateway(tmp_path, database_url) as world:

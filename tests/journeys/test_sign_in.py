@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from builders.clocks import StoppedClock
-from builders.gateways import Account, World, bearer, joined_gateway, running_gateway
+from builders.gateways import POSTGRES_SLOWLY, Account, World, bearer, joined_gateway, running_gateway
 from builders.logs import Lines
 from maas_gateway.auth.throttle import HOLD_S
 
@@ -310,6 +310,7 @@ async def test_what_is_remembered_of_an_account_goes_with_it(world: World, clock
         assert (await sign_in(here, again)).status_code == 429
 
 
+@POSTGRES_SLOWLY
 @pytest.mark.parametrize("n_bytes", [1, 64, 128, 1_024, 1_025, 4_096, 1 << 20])
 async def test_password_of_any_length_is_answered_and_none_is_shortened(world: World, n_bytes: int) -> None:
     user = await world.user("acme", "ada", "auditor")
@@ -327,6 +328,7 @@ async def test_password_of_any_length_is_answered_and_none_is_shortened(world: W
         assert (await sign_in(elsewhere, user)).status_code == (400 if is_taken else 200)
 
 
+@POSTGRES_SLOWLY
 @pytest.mark.parametrize(
     ("new", "typed"),
     [

@@ -17,7 +17,7 @@ from maas_gateway.scanning.saved_model import SavedModelScanner
 from maas_gateway.scanning.tf_operators import DORMANT, FROZEN_AWAY, OPERATORS, SAVER
 from unit.scanning.keras_files import InMemory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.loads_tensorflow]
 
 LISTED = OPERATORS | FROZEN_AWAY | DORMANT | SAVER
 NAMES = ("module", "loop", "table", "text")
