@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 MAAS_DATA_DIR ?= var
 PORT ?= 8080
 WORKERS ?= 1
-# Half of the cores for tests leaves room for the children that they start.
-TEST_WORKERS ?= 2
+# For two cores: what computes gets a worker a core; what waits a third of the time, for children and databases, one more.
+UNIT_WORKERS ?= 2
+TEST_WORKERS ?= 3
 # One worker runs a file, so that what its tests share is made once; long files come first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 # `make check test` runs every test once: what check has run, test leaves out.
@@ -47,7 +48,7 @@ contracts: $(VENV)/.development
 	@tail -n 2 $(VENV)/contracts.txt
 
 unit: $(VENV)/.development # on SQLite, the quick ones; `make test` runs all, on PostgreSQL and with other services too
-	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(TEST_WORKERS) $(BY_FILE) -m "not slow and not browser and not postgres and not services and not thorough"
+	@$(BIN)/python -m pytest tests/unit tests/structure -q -n $(UNIT_WORKERS) $(BY_FILE) -m "not slow and not browser and not postgres and not services and not thorough"
 
 test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromium where it may.
 	@sh tests/install_chromium.sh
