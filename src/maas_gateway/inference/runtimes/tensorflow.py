@@ -159,7 +159,7 @@ def import_graph(content: bytes, *, n_inputs: int, n_outputs: int) -> "ConcreteF
     """
     # imported where it runs: see above
     import tensorflow as tf
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415  comes with TensorFlow
+    from google.protobuf.message import DecodeError  # noqa: PLC0415  comes with TensorFlow
 
     graph_def = tf.compat.v1.GraphDef()
     try:

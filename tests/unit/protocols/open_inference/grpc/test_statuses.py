@@ -34,6 +34,7 @@ EXPECTED = {
     errors.KeyNotFound: StatusCode.NOT_FOUND,
     errors.Conflict: StatusCode.FAILED_PRECONDITION,
     errors.VersionExists: StatusCode.ALREADY_EXISTS,
+    errors.StorageFull: StatusCode.FAILED_PRECONDITION,
     errors.IllegalTransition: StatusCode.FAILED_PRECONDITION,
     errors.PayloadTooLarge: StatusCode.RESOURCE_EXHAUSTED,
     errors.MethodNotAllowed: StatusCode.UNIMPLEMENTED,
@@ -55,6 +56,7 @@ EXPECTED = {
     errors.UnsupportedDatatype: StatusCode.UNIMPLEMENTED,
     errors.UnsupportedEncoding: StatusCode.UNIMPLEMENTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    errors.NeverBegun: StatusCode.DEADLINE_EXCEEDED,
     errors.Misconfigured: StatusCode.INTERNAL,
 }
 
