@@ -8,7 +8,7 @@
       Conflict            VersionExists, IllegalTransition, StorageFull
       PayloadTooLarge
       MethodNotAllowed
-      Refused             InputRefused, OutputRefused, ArtifactRefused
+      Refused             IdempotencyKeyReused, InputRefused, OutputRefused, ArtifactRefused
       QuotaExceeded       TooManyAttempts
       IntegrityFailure    CiphertextRejected, SignatureRejected, AuditChainBroken
       Unavailable         ModelNotReady, Overloaded, KeyHolderUnavailable
@@ -201,6 +201,13 @@ class Refused(GatewayError):
 
     slug = "refused"
     title = "Refused"
+
+
+class IdempotencyKeyReused(Refused):
+    """One Idempotency-Key came with two different requests."""
+
+    slug = "idempotency-key-reused"
+    title = "Idempotency key reused"
 
 
 class InputRefused(Refused):

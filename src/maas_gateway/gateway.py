@@ -39,6 +39,7 @@ from maas_gateway.controlplane.promote import Promote
 from maas_gateway.controlplane.provision import Provision
 from maas_gateway.controlplane.publishing import Publishing
 from maas_gateway.controlplane.quotas import ManageQuotas
+from maas_gateway.controlplane.repeats import Repeats
 from maas_gateway.controlplane.reseal import Reseal
 from maas_gateway.controlplane.resign import Resign
 from maas_gateway.controlplane.rotate import Rotate
@@ -107,6 +108,7 @@ class Gateway:
     secrets: Secrets
     tokens: ManageTokens
     publishing: Publishing
+    repeats: Repeats
     rotate: Rotate
     operate: Operate
     reseal: Reseal
@@ -134,13 +136,12 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
     """
     async with AsyncExitStack() as stack:
         ground = await _ground(settings, metrics or Metrics(), stack)
-        acting, tasks = ground.acting, ground.tasks
+        acting = ground.acting
         identity = _identity(ground, stack)
         accounting = _accounting(ground, stack)
         serving = _serving(ground, FairTime(accounting.terms.weight_of), stack)
         models = Models(serving.reconciler, accounting.shares)
-        operate = Operate(acting, tasks.spawn)
-        rotate, schedule = _rotation(ground, operate)
+        operate, rotate, schedule = _rotation(ground)
         provision = Provision(acting, ground.keyring, identity.passwords)
         _keep_up(ground, identity, operate, schedule)
         yield Gateway(
@@ -159,6 +160,7 @@ async def open_gateway(settings: Settings, metrics: Metrics | None = None) -> As
             secrets=Secrets(acting, identity.passwords, identity.refresh, throttle=identity.throttle),
             tokens=ManageTokens(acting, identity.tokens, identity.refresh, identity.authenticator),
             publishing=Publishing(acting),
+            repeats=Repeats(acting),
             rotate=rotate,
             operate=operate,
             erase=Erase(acting, _stores(ground), operate),
@@ -296,18 +298,20 @@ def _accounting(ground: _Ground, stack: AsyncExitStack) -> _Accounting:
     return _Accounting(shares, terms, Limiter(buckets, budgets))
 
 
-def _rotation(ground: _Ground, operate: Operate) -> tuple[Rotate, Schedule]:
+def _rotation(ground: _Ground) -> tuple[Operate, Rotate, Schedule]:
+    operate = Operate(ground.acting, ground.tasks.spawn)
     keys_of, tokens = ground.settings.keys, ground.settings.tokens
     resign = Resign(ground.acting.database, ground.statements)
     token_life_s = tokens.life_s + 2 * tokens.skew_s
     rotate = Rotate(ground.acting, ground.keyring, operate, resign=resign, token_life_s=token_life_s)
-    return rotate, Schedule(
+    schedule = Schedule(
         ground.acting,
         ground.keyring,
         rotate,
         rotate_after_days={Purpose(name): days for name, days in keys_of.rotate_after_days.items()},
         retire_after_days={Purpose(name): days for name, days in keys_of.retire_after_days.items()},
     )
+    return operate, rotate, schedule
 
 
 def _keep_up(ground: _Ground, identity: _Identity, operate: Operate, schedule: Schedule) -> None:

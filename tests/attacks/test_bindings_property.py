@@ -133,8 +133,9 @@ def union(permits: Permits) -> frozenset[str]:
 class Play:
     """One tenant, its accounts, and what they do to each other."""
 
-    def __init__(self, world: World, owner: Subject) -> None:
+    def __init__(self, world: World, owner: Subject, address: str) -> None:
         self._world = world
+        self._address = address
         self.subjects = [owner]
         self.credentials: list[Credential] = []
         self.families: list[Family] = []
@@ -160,7 +161,8 @@ class Play:
     async def sign_in(self, a: int, b: int, _: int) -> None:
         subject, scope = _pick(self.subjects, a), _pick(SCOPES, b)
         form = {"scope": scope, **self._form(subject)}
-        answer = await self._world.http.post("/oauth/token", data={name: text for name, text in form.items() if text})
+        async with self._world.at(self._address) as http:
+            answer = await http.post("/oauth/token", data={name: text for name, text in form.items() if text})
         is_alive = subject.is_there and subject.is_enabled
         self._expect(answer, "signs in", is_alive)
         if is_alive:
@@ -432,7 +434,8 @@ async def _play(world: World, seed: int) -> None:
     principal = await world.principal(owner)
     (bound,) = await world.gateway.credentials.bindings(principal)
     bindings: dict[str, tuple[str, str | None]] = {str(bound.binding_id): ("owner", None)}
-    play = Play(world, Subject(owner.subject, owner.name, True, owner.secret, bindings=bindings))
+    address = f"{11 + chance.randrange(200)}.{chance.randrange(256)}.0.1"  # who fails is made to wait, by address too
+    play = Play(world, Subject(owner.subject, owner.name, True, owner.secret, bindings=bindings), address)
     for scope in range(len(SCOPES)):
         await play.sign_in(0, scope, 0)
     for number, role in enumerate(("owner", "publisher", "auditor")):  # a user, a service account, a user

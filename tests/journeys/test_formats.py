@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,28 @@ def _plans(version: ModelVersion) -> list[tuple[str, str]]:
     assert sorted(artifact.role for artifact in version.artifacts) == sorted(plan.runtime for plan in plans)
     assert all(plan.tolerance and plan.took_us is not None for plan in plans)
     return [(plan.runtime, plan.placement.value) for plan in plans]
+
+
+async def test_trees_and_vectors_of_scikit_learn_answer_at_every_door_as_it_does(tmp_path: Path) -> None:
+    wanted = [each for each in islice(onnx_models.estimators(), 4) if each.name in {"decision tree", "support vectors"}]
+    assert len(wanted) == 2
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        for name, estimator in zip(("tree", "vectors"), wanted, strict=True):
+            version = await _taken(world, name, "onnx", estimator.content)
+            assert _plans(version) == [("onnx", "threads")]
+            rows, (labels, scores) = estimator.inputs["X"], estimator.expected
+            answered = await _served(world, name, _floats("X", rows))
+            titles = [port.name for port in version.signature.outputs]
+            for title, expected in zip(titles, (labels, scores), strict=True):
+                np.testing.assert_allclose(answered[title], expected, atol=1e-4)
+            headers = await world.headers(world.owners["acme"])
+            for key, read in (("instances", "predictions"), ("inputs", "outputs")):
+                body = {key: rows.tolist()}
+                said = (await world.http.post(f"/v1/models/{name}:predict", json=body, headers=headers)).json()[read]
+                columns = said if read == "outputs" else {t: [row[t] for row in said] for t in titles}
+                np.testing.assert_array_equal(columns[titles[0]], labels)
+                np.testing.assert_allclose(columns[titles[1]], scores, atol=1e-4)
 
 
 async def test_onnx_and_tflite_are_served_as_the_gateway_writes_them(tmp_path: Path, demo: DemoModel) -> None:

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query, Request
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.model_schemas import NewRelease, VersionAnswer
 from maas_gateway.admin.models import Name, Number
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.admin.schemas import OperationAnswer
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Models"], responses=RESPONSES)
+router: Final = APIRouter(prefix="/admin/v1", tags=["Models"], responses=RESPONSES, route_class=IdempotentRoute)
 
 Strict = Annotated[
     bool,

@@ -16,11 +16,12 @@ from maas_gateway.admin.api_key_schemas import (
 )
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
 from maas_gateway.admin.paging import ByNameAndId, next_cursor
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES)
+router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES, route_class=IdempotentRoute)
 
 KeyId = Annotated[str, Path(description="The key's id, the middle of `maas_<id>_<secret>`.")]
 

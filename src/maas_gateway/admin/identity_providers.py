@@ -13,11 +13,12 @@ from maas_gateway.admin.identity_provider_schemas import (
     IdentityProvidersAnswer,
     NewIdentityProvider,
 )
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES)
+router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES, route_class=IdempotentRoute)
 
 ProviderId = Annotated[uuid.UUID, Path(description="The identity provider's id.")]
 

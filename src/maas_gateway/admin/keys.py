@@ -6,11 +6,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query
 
 from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationAnswer
 from maas_gateway.permissions import Permission
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES)
+router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES, route_class=IdempotentRoute)
 
 PurposeName = Annotated[
     str,

@@ -13,11 +13,12 @@ from maas_gateway.admin.publishing_schemas import (
     PublisherKeysAnswer,
     PublishingRulesAnswer,
 )
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Publishing"], responses=RESPONSES)
+router: Final = APIRouter(prefix="/admin/v1", tags=["Publishing"], responses=RESPONSES, route_class=IdempotentRoute)
 
 KeyId = Annotated[str, Path(description="The key's id: its thumbprint (RFC 7638).")]
 

@@ -20,11 +20,14 @@ from maas_gateway.admin.quota_schemas import (
     UsageAnswer,
     UsageLine,
 )
+from maas_gateway.admin.repeating import IdempotentRoute
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Quotas and usage"], responses=RESPONSES)
+router: Final = APIRouter(
+    prefix="/admin/v1", tags=["Quotas and usage"], responses=RESPONSES, route_class=IdempotentRoute
+)
 
 QuotaId = Annotated[uuid.UUID, Path(description="The quota's id.")]
 Since = Annotated[date | None, Query(alias="from", description="The first day (UTC); none means 30 days before `to`.")]

@@ -131,7 +131,8 @@ def list_models(
         for version in model["versions"]:
             labels = ", ".join(label for label, to in model["labels"].items() if to == version["version"])
             forms = "+".join(plan["runtime"] for plan in version["plans"])
-            noted = f"{len(version['findings'])} findings" if version["findings"] else ""
+            n_findings = len(version["findings"])
+            noted = f"{n_findings} finding{'s' if n_findings > 1 else ''}" if n_findings else ""
             columns = (model["name"], version["version"], version["stage"], f"{version['size_bytes']} B", forms)
             typer.echo("  ".join(str(column) for column in (*columns, labels, noted) if column != ""))
     if not found:

@@ -21,6 +21,7 @@ from maas_gateway.controlplane.operate import LongAct, Operate, Report
 from maas_gateway.database.engine import Database
 from maas_gateway.database.unscoped import read_all, write_all
 from maas_gateway.errors import ModelNotFound, TenantNotFound
+from maas_gateway.idempotency import store as idempotency
 from maas_gateway.identifiers import PLATFORM, ArtifactId, KeyId, ModelRef, TenantId
 from maas_gateway.keyring import store as keys
 from maas_gateway.keyring.data_keys import DataKeys
@@ -181,6 +182,7 @@ class Erase:
                 await accounts.drop_every(session)
                 await auth.drop_every(session)
                 await quotas.drop_every(session)
+                await idempotency.drop_every(session)
         if model_id is None:
             async with write_all(self._acting.database) as everywhere:
                 for share in await accounts.shared_with(everywhere, owner):

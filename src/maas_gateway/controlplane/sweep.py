@@ -1,5 +1,5 @@
 """Clearing up: blobs and wrapped keys that crashes left and no version has, refresh tokens that have
-expired, failed sign-ins of long ago, workers that died.
+expired, failed sign-ins of long ago, answers that were kept for a day, workers that died.
 
 Rules: only what is older than any upload can last is litter; the keys go first, so that litter is
 unreadable before it is gone.
@@ -13,6 +13,8 @@ from maas_gateway.auth import store as auth
 from maas_gateway.auth.throttle import forget_old
 from maas_gateway.controlplane.acting import Acting
 from maas_gateway.database.unscoped import read_all
+from maas_gateway.idempotency import store as idempotency
+from maas_gateway.idempotency.request import LIFE
 from maas_gateway.registry import store
 from maas_gateway.registry.artifacts import Artifacts
 from maas_gateway.workers import store as workers
@@ -28,5 +30,6 @@ async def sweep(acting: Acting, artifacts: Artifacts) -> None:
     await auth.drop_expired(acting.database, acting.clock.now())
     await forget_old(acting.database, acting.clock)
     await workers.clear(acting.database, acting.clock.now())
+    await idempotency.drop_old(acting.database, acting.clock.now() - LIFE)
     if n_blobs:
         structlog.get_logger().info("litter_cleared", blobs=n_blobs)

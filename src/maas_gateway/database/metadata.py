@@ -20,7 +20,18 @@ _NAMES: Final = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-_ROOMS: Final = ("tenants", "accounts", "auth", "operations", "workers", "audit", "keyring", "quotas", "registry")
+_ROOMS: Final = (
+    "tenants",
+    "accounts",
+    "auth",
+    "operations",
+    "idempotency",
+    "workers",
+    "audit",
+    "keyring",
+    "quotas",
+    "registry",
+)
 
 METADATA: Final = MetaData(naming_convention=_NAMES)
 KEYS_METADATA: Final = MetaData(naming_convention=_NAMES)

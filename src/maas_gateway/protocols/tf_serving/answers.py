@@ -69,9 +69,10 @@ def _text_of(tensor: Tensor) -> bytes:
 
 
 def numbers_as_json(array: np.ndarray) -> bytes:
-    """Return an array of numbers or booleans, of any rank, as JSON text."""
-    value = array if array.ndim else array[()]  # the encoder takes no array of rank 0
-    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    """Return an array of numbers or booleans, of any rank, as JSON text; a NumPy scalar too."""
+    # The encoder takes no array of rank 0, and not every scalar: ONNX Runtime's 64-bit integers are C's `long long`.
+    text = orjson.dumps(array if array.ndim else array.reshape(1), option=orjson.OPT_SERIALIZE_NUMPY)
+    text = text if array.ndim else text[1:-1]
     return text if _NULL not in text else _with_tokens(text, array)
 
 

@@ -25,7 +25,7 @@ from maas_gateway.protocols.tf_serving.codec import (
     write_predict,
     write_status,
 )
-from maas_gateway.tensors.datatypes import Datatype
+from maas_gateway.tensors.datatypes import Datatype, datatype_of
 from maas_gateway.tensors.inference import InferenceResponse
 from maas_gateway.tensors.signature import ModelSignature, TensorSpec
 from maas_gateway.tensors.tensor import Tensor
@@ -186,6 +186,15 @@ def test_a_lone_base64_object_is_a_value_and_not_a_row_or_columns() -> None:
 def test_an_answer_may_be_a_slice_of_a_batch() -> None:
     batch = np.arange(6, dtype=np.float32).reshape(3, 2)
     assert write_predict(answer(Tensor.of("y", batch[1:2])), Format.ROW) == b'{"predictions":[[2.0,3.0]]}'
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.longlong, np.uint64, np.ulonglong, np.float32, np.bool_])
+def test_a_row_may_be_a_scalar_of_either_kind_of_64_bits(dtype: type[np.generic]) -> None:
+    label, score = np.array([1, 0], dtype), np.array([[0.5], [np.nan]], np.float32)
+    given = answer(Tensor("label", datatype_of(dtype), label), Tensor.of("score", score))
+    one, none = ("true", "false") if dtype is np.bool_ else ("1.0", "0.0") if dtype is np.float32 else ("1", "0")
+    rows = f'{{"label":{one},"score":[0.5]}},{{"label":{none},"score":[NaN]}}'
+    assert write_predict(given, Format.ROW).decode() == f'{{"predictions":[{rows}]}}'
 
 
 @pytest.mark.parametrize("form", Format, ids=str)

@@ -1,0 +1,1 @@
+"""Requests that say which request they are, so that one sent twice is done once."""
