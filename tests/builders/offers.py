@@ -7,6 +7,8 @@ async with offered(tmp_path, demo) as offer:
 import asyncio
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +27,20 @@ from maas_gateway.identifiers import ModelRef
 CLIENTS = Path(__file__).parents[1] / "clients"
 ENVIRONMENTS = CLIENTS.parents[1] / ".venv"
 """Where `tests/install_clients.sh` puts them."""
+PERF = ENVIRONMENTS / "clients-perf"
+CUDA = PERF / "nvidia" / "cuda_runtime" / "lib"
+"""The library without which perf_analyzer does not start, though it needs no GPU."""
 WITHIN_S = 120
+
+
+def has_perf_analyzer() -> bool:
+    """Tell whether perf_analyzer is here with all that it is linked to."""
+    program, ldd = PERF / "bin" / "perf_analyzer", shutil.which("ldd")
+    if ldd is None or not program.exists():
+        return False
+    env = {"LD_LIBRARY_PATH": str(CUDA)}
+    found = subprocess.run([ldd, str(program)], env=env, capture_output=True, text=True, check=False)
+    return "not found" not in found.stdout
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import Any
 import pytest
 
 from builders.models import DemoModel
-from builders.offers import ENVIRONMENTS, Offer, offered
+from builders.offers import CUDA, ENVIRONMENTS, PERF, Offer, has_perf_analyzer, offered
 
 CLIENTS = ENVIRONMENTS / "clients" / "bin" / "python"
 MLSERVER = ENVIRONMENTS / "clients-mlserver" / "bin" / "mlserver"
 TF_SERVING = ENVIRONMENTS / "clients-tf-serving"
-PERF = ENVIRONMENTS / "clients-perf"
 UNKNOWN = "Request for unknown model: 'nope' is not found"
 BAD_SHAPE = "input 'measurements': expected shape [-1, 30] and got"
 NO_TOKEN = "send a token: Authorization: Bearer <token>"
@@ -225,19 +222,7 @@ async def test_curl_is_answered_as_tensorflow_servings_documentation_has_it(offe
         assert (int(told), json.loads(answer)[member]) == (status, expected), (path, printed)
 
 
-def _has_libraries() -> bool:
-    program = PERF / "bin" / "perf_analyzer"
-    ldd = shutil.which("ldd")
-    if ldd is None or not program.exists():
-        return False
-    env = {"LD_LIBRARY_PATH": str(PERF / "nvidia" / "cuda_runtime" / "lib")}
-    return (
-        "not found"
-        not in subprocess.run([ldd, str(program)], env=env, capture_output=True, text=True, check=False).stdout
-    )
-
-
-@pytest.mark.skipif(not _has_libraries(), reason="no perf_analyzer: sh tests/install_clients.sh")
+@pytest.mark.skipif(not has_perf_analyzer(), reason="no perf_analyzer: sh tests/install_clients.sh")
 @pytest.mark.parametrize(
     "form",
     [
@@ -256,7 +241,7 @@ async def test_perf_analyzer_runs_a_sweep_to_its_end(offer: Offer, tmp_path: Pat
     known = ["-H", f"authorization: Bearer {offer.token}"]
     status, printed, errors = await offer.run(
         [str(PERF / "bin" / "perf_analyzer"), "-m", "bc", "-u", address, *form, *sweep, *known, "-f", str(report)],
-        {"LD_LIBRARY_PATH": str(PERF / "nvidia" / "cuda_runtime" / "lib")},
+        {"LD_LIBRARY_PATH": str(CUDA)},
     )
     assert status == 0, printed[-1_000:] + errors[-1_000:]
     lines = list(csv.DictReader(report.read_text().splitlines()))
