@@ -209,7 +209,7 @@ EXAMPLES: dict[str, Example] = {
     "GET /v2/models/stats": Example(),
     "POST /v2/repository/index": Example(),
     "POST /v2/repository/models/{model}/load": Example(200, {"parameters": {"version": 1}}),
-    "POST /v2/repository/models/{model}/unload": Example(),
+    "POST /v2/repository/models/{model}/unload": Example(200, {"parameters": {"unload_dependents": False}}),
     **{
         f"{method} {start}{which}{rest}": Example(200, body)
         for which in ("", "/versions/{version}", "/labels/{label}")

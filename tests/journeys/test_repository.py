@@ -9,7 +9,14 @@ import pytest
 
 from builders.gateways import World, running_gateway
 from builders.grpc_clients import calling, running_grpc
-from builders.models import DemoModel, published_model, quarantined_model, uploaded_model
+from builders.models import (
+    DemoModel,
+    published_model,
+    quarantined_model,
+    refused_by_todays_rules,
+    uploaded_model,
+)
+from maas_gateway.identifiers import ModelRef
 
 pytestmark = pytest.mark.anyio
 
@@ -138,6 +145,18 @@ async def test_loading_keeps_to_the_rules_of_promotion(tmp_path: Path, demo: Dem
         assert await stranger.index() == []
         for verb in ("load", "unload"):
             assert await stranger.change(verb) == (404, UNKNOWN.replace("nope", "bc"))
+
+
+async def test_loading_says_why_where_the_version_cannot_be_had_in_memory(tmp_path: Path, demo: DemoModel) -> None:
+    async with running_gateway(tmp_path) as world:
+        owner = await _rest(world, demo)
+        await refused_by_todays_rules(world, "acme", ModelRef("bc", 2))
+        status, says = await owner.change("load")
+        assert (status, says.startswith("model 'bc/versions/2' is promoted and not ready: ")) == (503, True), says
+        (row,) = await owner.index()
+        assert (row["version"], row["state"], says.endswith(row["reason"])) == ("2", "UNAVAILABLE", True)
+        assert row["reason"] not in {"", "unloaded"}
+        assert await owner.index({"ready": True}) == []
 
 
 async def test_the_same_is_done_over_grpc(tmp_path: Path, demo: DemoModel) -> None:
