@@ -1,15 +1,18 @@
 """`docs/clients.md` is true: every example runs, with the client that it is about, and gets the model's answer."""
 
+import asyncio
 import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from builders.models import DemoModel, published_model
-from builders.offers import CUDA, ENVIRONMENTS, PERF, has_perf_analyzer, offered
+from builders.offers import CUDA, ENVIRONMENTS, PERF, Offer, has_perf_analyzer, offered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
@@ -43,17 +46,31 @@ async def test_every_example_of_the_clients_page_gets_the_models_answer(tmp_path
             "LD_LIBRARY_PATH": str(CUDA),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        for language, kind, text in blocks:
-            if "perf_analyzer" in text and not has_perf_analyzer():
-                continue  # it needs a library of the system's packages, which not everybody may install
-            is_shell = language == "sh"
-            script = tmp_path / f"example.{language}"
-            script.write_text(f"set -eu\ncd {tmp_path}\n{text}" if is_shell else text)
-            path = str(NEEDED[kind]) if kind == "tf-serving" else ""
-            command = ["bash", str(script)] if is_shell else [str(PYTHONS[kind]), str(script)]
-            status, printed, errors = await offer.run(command, {**variables, "PYTHONPATH": path})
-            assert status == 0, f"{text}\n{printed[-1_000:]}{errors[-2_000:]}"
-            _check(text, printed, offer.scores[0][0])
+        examples = [
+            _Example(number, *block)
+            for number, block in enumerate(blocks)
+            # It needs a library of the system's packages, which not everybody may install.
+            if "perf_analyzer" not in block[2] or has_perf_analyzer()
+        ]
+        await asyncio.gather(*(_is_true(example, offer, tmp_path, variables) for example in examples))
+
+
+class _Example(NamedTuple):
+    number: int
+    language: str
+    kind: str
+    text: str
+
+
+async def _is_true(example: _Example, offer: Offer, folder: Path, variables: Mapping[str, str]) -> None:
+    is_shell = example.language == "sh"
+    script = folder / f"{example.number}.{example.language}"
+    script.write_text(f"set -eu\ncd {folder}\n{example.text}" if is_shell else example.text)
+    path = str(NEEDED[example.kind]) if example.kind == "tf-serving" else ""
+    command = ["bash", str(script)] if is_shell else [str(PYTHONS[example.kind]), str(script)]
+    status, printed, errors = await offer.run(command, {**variables, "PYTHONPATH": path})
+    assert status == 0, f"{example.text}\n{printed[-1_000:]}{errors[-2_000:]}"
+    _check(example.text, printed, offer.scores[0][0])
 
 
 def _check(example: str, printed: str, score: float) -> None:

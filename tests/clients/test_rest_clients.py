@@ -144,7 +144,7 @@ async def test_kserves_client_works_unmodified_over_both_protocols(offer: Offer)
 
 
 @_needs(MLSERVER)
-@pytest.mark.parametrize("form", [(), ("-b",)], ids=["as JSON", "as raw bytes"])
+@pytest.mark.parametrize("form", [pytest.param((), marks=pytest.mark.slow), ("-b",)], ids=["as JSON", "as raw bytes"])
 async def test_mlservers_command_answers_each_line_or_says_why_not(
     offer: Offer, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
@@ -180,6 +180,7 @@ async def test_mlservers_command_answers_each_line_or_says_why_not(
         assert output["data"] == _close([offer.scores[0]])[0]
 
 
+@pytest.mark.slow  # its import of TensorFlow; the example of `docs/clients.md` is run by `make test`
 @_needs(TF_SERVING)
 async def test_answers_are_what_tensorflow_servings_messages_say_as_json(offer: Offer) -> None:
     found = await offer.told(
@@ -227,8 +228,10 @@ async def test_curl_is_answered_as_tensorflow_servings_documentation_has_it(offe
     "form",
     [
         ("-i", "http"),
-        ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"),
-        ("-i", "grpc"),
+        pytest.param(
+            ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"), marks=pytest.mark.slow
+        ),
+        pytest.param(("-i", "grpc"), marks=pytest.mark.slow),
         ("-i", "grpc", "--streaming"),
     ],
     ids=["raw bytes over HTTP", "JSON over HTTP", "gRPC", "streams of gRPC"],
