@@ -37,6 +37,7 @@ from maas_gateway.protocols.open_inference.description import OPEN_INFERENCE_PAT
 from maas_gateway.protocols.open_inference.grpc.calls import Calls
 from maas_gateway.protocols.open_inference.grpc.methods import Methods
 from maas_gateway.protocols.open_inference.grpc.server import GRPCBounds, serving
+from maas_gateway.protocols.open_inference.repository import Repository
 from maas_gateway.protocols.open_inference.routes import OpenInferenceDialect, OpenInferenceRoutes
 from maas_gateway.protocols.tf_serving.description import TF_SERVING_PATHS
 from maas_gateway.protocols.tf_serving.routes import TFServingDialect, TFServingRoutes
@@ -123,7 +124,8 @@ class GatewayApp(FastAPI):
                 _door("open_inference", OpenInferenceDialect(), gateway),
                 gateway.predict,
                 gateway.describe,
-                limits,
+                _repository(gateway),
+                limits=limits,
                 batches=self._batches,
             )
             # What is here now stays: without this a full collection walks all of it (0.17 s, twice in 12,800 predictions).
@@ -148,7 +150,7 @@ class GatewayApp(FastAPI):
             deadline_s=settings.http.deadline_s,
             max_streams=grpc.max_streams,
         )
-        methods = Methods(gateway.predict, gateway.describe, batches=self._batches)
+        methods = Methods(gateway.predict, gateway.describe, _repository(gateway), batches=self._batches)
         knobs = grpc.model_dump(include={field.name for field in fields(GRPCBounds)})
         host = f"[{settings.grpc_host}]" if ":" in settings.grpc_host else settings.grpc_host
         address, is_shared = f"{host}:{settings.grpc_port}", settings.http.workers > 1
@@ -168,6 +170,10 @@ def create_app(settings: Settings | None = None) -> GatewayApp:
     found = settings or load_settings()
     logs.configure(form=found.logs.form, level=found.logs.level)
     return GatewayApp(found)
+
+
+def _repository(gateway: Gateway) -> Repository:
+    return Repository(gateway.describe, gateway.promote, gateway.reconciler)
 
 
 def _door(name: str, dialect: TFServingDialect | OpenInferenceDialect, gateway: Gateway) -> Door:

@@ -209,3 +209,30 @@ def _mixed_columns() -> Estimator:
     expected = estimator.predict(table), estimator.predict_proba(table)
     encoded = np.array([[town.encode()] for (town,) in towns], dtype=object)
     return Estimator("mixed columns", made.SerializeToString(), {"age": ages, "town": encoded}, expected)
+
+
+ECHOED = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+"""Datatypes by the names that the open protocol gives them."""
+
+
+def echo(*datatypes: str) -> onnx.ModelProto:
+    """Answers for each datatype its input `IN_<datatype>`, (rows, 2), as `OUT_<datatype>`; of all, unless some are named."""
+    wanted = datatypes or tuple(ECHOED)
+    nodes = [node("Identity", f"IN_{name}", f"OUT_{name}") for name in wanted]
+    inputs = [value(f"IN_{name}", ["n", 2], ECHOED[name]) for name in wanted]
+    outputs = [value(f"OUT_{name}", ["n", 2], ECHOED[name]) for name in wanted]
+    return model_of(graph(nodes, inputs, outputs))

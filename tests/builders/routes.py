@@ -207,6 +207,9 @@ EXAMPLES: dict[str, Example] = {
     "GET /v2": Example(),
     "GET /v2/models": Example(),
     "GET /v2/models/stats": Example(),
+    "POST /v2/repository/index": Example(),
+    "POST /v2/repository/models/{model}/load": Example(200, {"parameters": {"version": 1}}),
+    "POST /v2/repository/models/{model}/unload": Example(200, {"parameters": {"unload_dependents": False}}),
     **{
         f"{method} {start}{which}{rest}": Example(200, body)
         for which in ("", "/versions/{version}", "/labels/{label}")
@@ -390,6 +393,12 @@ class Things:
             await self.world.gateway.promote.promote(self.owner, ModelRef("cycled", 1))
         return {"name": "cycled"}
 
+    async def unloaded(self, name: str) -> dict[str, str]:
+        return {"model": (await self.retired(name))["name"]}
+
+    async def loaded(self, name: str) -> dict[str, str]:
+        return {"model": (await self.serving(name))["name"]}
+
     async def label(self, name: str) -> dict[str, str]:
         label = name.replace("-", "_")
         await self.world.gateway.promote.label(self.owner, ModelRef("served", None, label), 1)
@@ -433,6 +442,8 @@ _MAKERS: Mapping[str, Callable[[Things, str], Awaitable[dict[str, str]]]] = {
     f"PUT {A}/models/{{name}}/versions": Things.new_name,
     ":promote": Things.retired,
     f"{A}/models/{{name}}/versions/{{version}}:retire": Things.serving,
+    "/load ": Things.unloaded,
+    "/unload ": Things.loaded,
     f"DELETE {A}/models/{{name}}/labels": Things.label,
     f"{A}/models/{{name}}:erase": Things.model,
     f"{A}/models/{{name}}/versions/{{version}}:release": Things.quarantined,

@@ -63,7 +63,8 @@ async def test_tritons_client_works_unmodified(tmp_path: Path, demo: DemoModel) 
     assert found["index"] == [{"name": "bc", "version": "1", "state": "READY"}]
     assert found["nobody"][0] == "StatusCode.UNAUTHENTICATED"
     assert found["unknown"] == ["StatusCode.NOT_FOUND", "Request for unknown model: 'nope' is not found"]
-    assert found["load"][0] == "StatusCode.UNIMPLEMENTED"
+    refused = "this needs the permission model:promote on model 'bc'"
+    assert found["load"] == ["StatusCode.PERMISSION_DENIED", refused]
     assert found["bad"] == [
         "StatusCode.INVALID_ARGUMENT",
         "input 'measurements': expected shape [-1, 30] and got [2, 7]",

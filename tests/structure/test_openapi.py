@@ -35,6 +35,8 @@ DOORS = {
     ("get", "/v2"),
     ("get", "/v2/models"),
     ("get", "/v2/models/stats"),
+    ("post", "/v2/repository/index"),
+    *(("post", f"/v2/repository/models/{{model}}/{verb}") for verb in ("load", "unload")),
     ("get", "/v2/health/live"),
     ("get", "/v2/health/ready"),
 }
@@ -197,8 +199,8 @@ def test_prediction_door_takes_what_the_document_offers(method: str, path: str) 
         assert pattern.fullmatch(address)
     else:
         assert open_inference.OpenInferenceRoutes.takes(address)
-        known = {"/v2", *open_inference._HEALTH, *open_inference._LISTS}
-        assert address in known or open_inference._MODEL.fullmatch(address)
+        known = {"/v2", *open_inference._HEALTH, *open_inference._LISTS, *open_inference._INDEX}
+        assert address in known or open_inference._MODEL.fullmatch(address) or open_inference._CHANGE.fullmatch(address)
 
 
 def test_what_the_document_calls_public_answers_anyone_and_nothing_else_does(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ RESPONSES: Final = problem_answers(
     ("No credential, or none that counts.", Unauthenticated("send a token: Authorization: Bearer <token>")),
     ("You may see it and may not do this.", PermissionDenied("this needs the permission model:write")),
     ("It does not exist, for you.", NotFound("there is nothing at this address")),
-    ("Its state does not allow this now.", Conflict("label 'stable' points at version 1; move it first")),
+    ("Its state does not allow this now.", Conflict("label 'stable' points at version 1; move or delete it first")),
     ("An unexpected fault.", GatewayError(UNEXPECTED)),
     (
         "Something that this needs does not answer; see Retry-After.",

@@ -3,7 +3,9 @@
 Rules: a promotion and, where it is exclusive, the retirement of the others are one transaction; a
 label moves in one transaction and only onto a serving version; retiring a version that a label
 points at is refused, because the label's callers would be left without an answer; what is in quarantine, or waits for
-a person, is not promoted; where the tenant asks for a second person, its uploader does not promote a version.
+a person, is not promoted; where the tenant asks for a second person, its uploader does not promote a version; to load
+a model is to promote its newest version, to unload it to retire all that serve, and neither fails where it is done
+already.
 """
 
 from maas_gateway.controlplane.acting import Acting
@@ -75,15 +77,58 @@ class Promote:
         acting = self._acting
         async with acting.database.write(principal.tenant) as session:
             model, version = await found_version(session, ref)
-            version.check_move(Stage.RETIRED)
-            labels = sorted(label for label, pointed in model.labels.items() if pointed == version.version)
-            if labels:
-                raise Conflict(f"label '{labels[0]}' points at version {version.version}; move it first")
-            await store.set_stage(session, version, Stage.RETIRED)
-            await acting.record(session, principal, "model.retired", f"model {ref}")
+            await self._retire(session, principal, model, version)
             moved = await found_version(session, ref)
         acting.announce(store.TOPIC)
         return moved[1]
+
+    async def load(self, principal: Principal, ref: ModelRef) -> ModelVersion:
+        """Have the version that `ref` names serve, or the model's newest; nothing is done where it serves already.
+
+        Raises:
+            ModelNotFound: there is no such model or version for this caller.
+            PermissionDenied: the caller may not promote, or not what it uploaded itself.
+            IllegalTransition: that version is in quarantine.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ref)
+        async with self._acting.database.read(principal.tenant) as session:
+            model = await store.model(session, ref.name)
+        versions = () if model is None else model.versions
+        asked = [version for version in versions if ref.version in {None, version.version}]
+        newest = max(asked, key=lambda version: version.version, default=None)
+        if newest is None:
+            raise ModelNotFound(f"model '{ref}' not found")
+        if newest.stage is Stage.SERVING:
+            return newest
+        return await self.promote(principal, ModelRef(ref.name, newest.version))
+
+    async def unload(self, principal: Principal, name: str) -> None:
+        """Have no version of a model serve any longer.
+
+        Raises:
+            ModelNotFound: there is no such model for this caller.
+            PermissionDenied: the caller may not promote.
+            Conflict: a label points at a version that serves; then all go on serving.
+        """
+        authorize_model(principal, Permission.MODEL_PROMOTE, ModelRef(name))
+        acting = self._acting
+        async with acting.database.write(principal.tenant) as session:
+            model = await store.model(session, name, for_update=True)
+            if model is None:
+                raise ModelNotFound(f"model '{name}' not found")
+            for version in model.versions:
+                if version.stage is Stage.SERVING:
+                    await self._retire(session, principal, model, version)
+        acting.announce(store.TOPIC)
+
+    async def _retire(self, session: TenantSession, principal: Principal, model: Model, version: ModelVersion) -> None:
+        version.check_move(Stage.RETIRED)
+        labels = sorted(label for label, pointed in model.labels.items() if pointed == version.version)
+        if labels:
+            raise Conflict(f"label '{labels[0]}' points at version {version.version}; move or delete it first")
+        await store.set_stage(session, version, Stage.RETIRED)
+        thing = ModelRef(model.name, version.version)
+        await self._acting.record(session, principal, "model.retired", f"model {thing}")
 
     async def label(self, principal: Principal, ref: ModelRef, version: int) -> Model:
         """Point the label that `ref` names at a serving version.

@@ -1,5 +1,6 @@
 """What a caller may be told of its models: states, signatures, readiness."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -15,6 +16,7 @@ from maas_gateway.policy.authorize import authorize_model, is_permitted
 from maas_gateway.principal import Principal
 from maas_gateway.registry.model import Model, ModelVersion, Stage
 
+_SERVING: Final = frozenset({Stage.SERVING})
 _SHOWN: Final = frozenset({Stage.SERVING, Stage.RETIRED})
 
 
@@ -124,14 +126,29 @@ class Describe:
             raise ModelNotFound(f"model '{ref}' not found")
         return serving
 
-    async def names(self, principal: Principal) -> list[str]:
-        """Return the names of the models that the caller may read and that serve, shared ones too."""
+    async def names(self, principal: Principal, *, stages: AbstractSet[Stage] = _SERVING) -> list[str]:
+        """Return the names of the models that the caller may read, shared ones too.
+
+        Args:
+            principal: who asks.
+            stages: a model is named if one of its versions stands in one of them; if one serves, unless said otherwise.
+        """
         return [
             name
             for name, model in await self._models.every(principal.tenant)
             if is_permitted(principal, Permission.MODEL_READ, name)
-            and any(version.stage is Stage.SERVING for version in model.versions)
+            and any(version.stage in stages for version in model.versions)
         ]
+
+    async def every_status(self, principal: Principal, deadline: Deadline) -> list[tuple[str, VersionStatus]]:
+        """Return the state of every version that ever served of the models that the caller may read, by model."""
+        found: list[tuple[str, VersionStatus]] = []
+        for name in await self.names(principal, stages=_SHOWN):
+            try:
+                found += [(name, status) for status in await self.status(principal, ModelRef(name), deadline)]
+            except ModelNotFound:  # it went while we asked
+                continue
+        return found
 
     def _status(self, version: ModelVersion) -> VersionStatus:
         if version.stage is Stage.RETIRED:

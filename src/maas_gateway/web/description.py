@@ -45,11 +45,15 @@ _REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
     ),
     401: ("No credential, or none that counts.", "send a token: Authorization: Bearer <token>"),
     403: (
-        "You may read the model and may not predict.",
+        "You may read the model and may not do this.",
         f"this needs the permission model:predict on model '{DEMO_MODEL}'",
     ),
     404: ("No such model, version or label, for you.", f"model '{DEMO_MODEL}' not found"),
     405: ("The address does not answer this method.", "Method Not Allowed"),
+    409: (
+        "The model's state does not allow this now.",
+        f"version 2 of '{DEMO_MODEL}' is quarantined and waits for a person",
+    ),
     413: ("The body is too large.", "the body is larger than the 16777216 bytes that are accepted"),
     500: ("An unexpected fault.", UNEXPECTED),
     501: ("An encoding that this door does not read.", "Content-Encoding: gzip, deflate or none"),
@@ -122,6 +126,7 @@ class DoorDescription:
         errors: Sequence[int],
         body: Schema | None = None,
         demo_body: Schema | None = None,
+        is_body_optional: bool = False,
     ) -> dict[str, Any]:
         """Return one Operation Object; the path's parameters are read off it.
 
@@ -134,6 +139,7 @@ class DoorDescription:
             errors: the statuses of refusals.
             body: the schema of what it takes, with its examples.
             demo_body: a body that the demo's model takes.
+            is_body_optional: whether an empty body says something too.
         """
         answers: dict[str, Any] = {"200": {"description": "The answer.", "content": _json(answer)}}
         for status in errors:
@@ -148,7 +154,7 @@ class DoorDescription:
             **needs(need),
         }
         if body is not None:
-            operation["requestBody"] = {"required": True, "content": _json(body, demo_body)}
+            operation["requestBody"] = {"required": not is_body_optional, "content": _json(body, demo_body)}
         return operation
 
     def _refusal(self, status: int) -> dict[str, Any]:

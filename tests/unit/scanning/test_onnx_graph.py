@@ -315,7 +315,7 @@ def test_estimator_of_scikit_learn_passes_and_answers_as_it_does(converted: dict
     assert _scan(estimator.content).refusals == ()
     rebuilt = _rebuilt(estimator.content)
     assert _scan(rebuilt).findings == ()
-    inputs = {name: to_engine(array) for name, array in estimator.inputs.items()}
+    inputs = {name: to_engine(name, array) for name, array in estimator.inputs.items()}
     answers = [open_session(raw).run(None, inputs) for raw in (estimator.content, rebuilt)]
     for original, again, expected in zip(*answers, estimator.expected, strict=True):
         np.testing.assert_array_equal(original, again)

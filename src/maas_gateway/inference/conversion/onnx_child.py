@@ -56,7 +56,7 @@ def _opened(model: bytes, inputs: Sequence[str], outputs: Sequence[str], *, is_o
         raise NotConvertible("the engine sees other inputs or outputs than the model declares")
 
     def run(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        given = {name: to_engine(array) for name, array in zip(inputs, arrays, strict=True)}
+        given = {name: to_engine(name, array) for name, array in zip(inputs, arrays, strict=True)}
         try:
             return tuple([from_engine(array) for array in session.run(list(outputs), given)])
         except engine_errors() as objection:

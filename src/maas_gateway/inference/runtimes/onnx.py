@@ -183,7 +183,7 @@ class ONNXRuntime:
         if not self._is_used.acquire(blocking=False):
             raise RuntimeError("a runtime computes one call at a time")
         try:
-            given = {name: to_engine(array) for name, array in zip(self._inputs, inputs, strict=True)}
+            given = {name: to_engine(name, array) for name, array in zip(self._inputs, inputs, strict=True)}
             return tuple([from_engine(array) for array in session.run(self._outputs, given, _giving_back())])
         except engine_errors() as error:
             raise _refusal(error) from error
@@ -235,8 +235,8 @@ def engine_errors() -> tuple[type[Exception], ...]:
     return (*found, RuntimeError, ValueError, MemoryError)
 
 
-def to_engine(array: np.ndarray) -> np.ndarray:
-    """Return an input as the engine takes it: texts as `str`.
+def to_engine(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the input of that name as the engine takes it: texts as `str`.
 
     Raises:
         InvalidRequest: a text is not UTF-8.
@@ -247,7 +247,7 @@ def to_engine(array: np.ndarray) -> np.ndarray:
     try:
         texts[:] = [value.decode() for value in array.flat]
     except UnicodeDecodeError as error:
-        raise InvalidRequest("a text is not UTF-8, which this model needs") from error
+        raise InvalidRequest(f"input '{name}': a text is not UTF-8, which this model needs") from error
     return texts.reshape(array.shape)
 
 

@@ -65,6 +65,15 @@ _OF_MODEL: Final = (
         (401, 404, 405, 500, 503, 504),
     ),
 )
+_LOAD: Final = (
+    "Has the model's newest version serve, or the one that `parameters` name; answers once it is in memory here. It is "
+    "what `:promote` does at the management address. A configuration or a file is refused: models enter by an upload."
+)
+_UNLOAD: Final = (
+    "Has no version of the model serve any longer; it can be loaded again. It is what `:retire` does at the management "
+    "address. Refused while a label points at a version that serves."
+)
+_CHANGE_ERRORS: Final = (400, 401, 403, 404, 405, 409, 413, 500, 501, 503, 504)
 _OF_GATEWAY: Final[tuple[tuple[str, str, Schema, str, Need], ...]] = (
     (
         "/v2/health/live",
@@ -102,6 +111,37 @@ _OF_GATEWAY: Final[tuple[tuple[str, str, Schema, str, Need], ...]] = (
         "any",
     ),
 )
+
+
+def _of_repository() -> dict[str, Any]:
+    model = "/v2/repository/models/{model}"
+    paths = {
+        "/v2/repository/index": _DOOR.operation(
+            "",
+            "The model repository",
+            schemas.INDEX_RESPONSE,
+            description="Every version that has ever served of the models that you may read, and its state here.",
+            need="any",
+            errors=(400, 401, 405, 413, 500, 501, 504),
+            body=schemas.INDEX_REQUEST,
+            is_body_optional=True,
+        )
+    }
+    for verb, description, body in (
+        ("load", _LOAD, schemas.LOAD_REQUEST),
+        ("unload", _UNLOAD, schemas.UNLOAD_REQUEST),
+    ):
+        paths[f"{model}/{verb}"] = _DOOR.operation(
+            model,
+            f"{verb.capitalize()} a model",
+            schemas.changed_response(verb),
+            description=description,
+            need=Permission.MODEL_PROMOTE,
+            errors=_CHANGE_ERRORS,
+            body=body,
+            is_body_optional=True,
+        )
+    return {path: {"post": operation} for path, operation in paths.items()}
 
 
 def _of_gateway() -> dict[str, Any]:
@@ -150,5 +190,5 @@ def _of_models() -> dict[str, Any]:
     return paths
 
 
-OPEN_INFERENCE_PATHS: Final = {**_of_models(), **_of_gateway()}
+OPEN_INFERENCE_PATHS: Final = {**_of_models(), **_of_repository(), **_of_gateway()}
 """Path items by path."""

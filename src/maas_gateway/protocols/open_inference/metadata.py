@@ -18,6 +18,7 @@ EXTENSIONS: Final = (
     "binary_tensor_data",
     "classification",
     "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",

@@ -39,6 +39,14 @@ from maas_gateway.protocols.open_inference.metadata import (
 )
 from maas_gateway.protocols.open_inference.outputs import PLAIN
 from maas_gateway.protocols.open_inference.references import not_found, of_version
+from maas_gateway.protocols.open_inference.repository import (
+    MAX_REPOSITORY_BYTES,
+    Repository,
+    read_change,
+    read_index,
+    write_changed,
+    write_index,
+)
 from maas_gateway.protocols.open_inference.statistics import write_statistics
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
@@ -50,6 +58,8 @@ PREFIX: Final = "/v2"
 _MODEL: Final = re.compile(
     r"/v2/models/([^/]+)(?:/versions/([^/]+)|/labels/([^/]+))?(/ready|/infer|/config|/stats)?/?", re.ASCII
 )
+_CHANGE: Final = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)/?", re.ASCII)
+_INDEX: Final = frozenset(["/v2/repository/index", "/v2/repository/index/"])
 _LISTS: Final = frozenset(["/v2/models", "/v2/models/", "/v2/models/stats"])
 _OCTETS: Final = b"application/octet-stream"
 _HEALTH: Final = {
@@ -78,16 +88,25 @@ class OpenInferenceRoutes:
         door: the frame that all prediction doors share.
         predict: answers predictions.
         describe: answers questions about models.
+        repository: lists models, and has them served or not.
         limits: how much and how long a prediction may be.
         batches: how requests to one model are run together, to be told.
     """
 
     def __init__(
-        self, door: Door, predict: Predict, describe: Describe, limits: PredictionLimits, *, batches: BatchLimits
+        self,
+        door: Door,
+        predict: Predict,
+        describe: Describe,
+        repository: Repository,
+        *,
+        limits: PredictionLimits,
+        batches: BatchLimits,
     ) -> None:
         self._door = door
         self._predict = predict
         self._describe = describe
+        self._repository = repository
         self._max_body_bytes = limits.max_body_bytes
         self._deadline_s = limits.deadline_s
         self._batches = batches
@@ -115,12 +134,32 @@ class OpenInferenceRoutes:
             return
         matched = _MODEL.fullmatch(exchange.path)
         if matched is None:
-            raise NotFound("Not Found")
+            await self._of_repository(exchange, principal)
+            return
         ref = _ref(matched)
         try:
             await self._of_model(exchange, principal, ref, matched[4])
         except ModelNotFound as error:
             raise ModelNotFound(not_found(ref)) from error
+
+    async def _of_repository(self, exchange: Exchange, principal: Principal) -> None:
+        matched = _CHANGE.fullmatch(exchange.path)
+        if matched is None and exchange.path not in _INDEX:
+            raise NotFound("Not Found")
+        _only(exchange, "POST")
+        deadline = Deadline.after(self._deadline_s)
+        body = await exchange.body(min(MAX_REPOSITORY_BYTES, self._max_body_bytes), deadline)
+        if matched is None:
+            rows = await self._repository.index(principal, deadline, only_ready=read_index(body))
+            await exchange.answer(200, write_index(rows))
+            return
+        name, verb = matched[1], matched[2]
+        change = self._repository.load if verb == "load" else self._repository.unload
+        try:
+            await change(principal, name, read_change(body), deadline)
+        except ModelNotFound as error:
+            raise ModelNotFound(not_found(ModelRef(name))) from error
+        await exchange.answer(200, write_changed(name, verb))
 
     async def _of_model(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str | None) -> None:
         deadline = Deadline.after(self._deadline_s)

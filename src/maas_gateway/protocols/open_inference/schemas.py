@@ -209,6 +209,69 @@ MODELS_RESPONSE: Final[Schema] = {
     "examples": [{"models": ["breast-cancer"]}],
 }
 
+INDEX_REQUEST: Final[Schema] = {
+    "type": "object",
+    "properties": {"ready": {"type": "boolean", "description": "Whether to list only what is READY."}},
+    "examples": [{"ready": True}],
+}
+
+INDEX_RESPONSE: Final[Schema] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "version", "state", "reason"],
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "string"},
+            "state": {"type": "string", "enum": ["READY", "LOADING", "UNAVAILABLE"]},
+            "reason": {"type": "string", "description": "Why it is not READY, else empty."},
+        },
+    },
+    "examples": [
+        [
+            {"name": "breast-cancer", "version": "2", "state": "READY", "reason": ""},
+            {"name": "breast-cancer", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
+        ]
+    ],
+}
+
+LOAD_REQUEST: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "version": {"type": ["string", "integer"], "description": "Which version, if not the newest."}
+            },
+        }
+    },
+    "examples": [{"parameters": {"version": "1"}}],
+}
+
+UNLOAD_REQUEST: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "unload_dependents": {"type": "boolean", "description": "Has no effect: no model has dependents."}
+            },
+        }
+    },
+    "examples": [{"parameters": {"unload_dependents": False}}],
+}
+
+
+def changed_response(verb: str) -> Schema:
+    """Return the schema of what says that a model was loaded or unloaded."""
+    return {
+        "type": "object",
+        "required": ["name", verb],
+        "properties": {"name": {"type": "string"}, verb: {"type": "boolean"}},
+        "examples": [{"name": "breast-cancer", verb: True}],
+    }
+
+
 LIVE_RESPONSE: Final[Schema] = {
     "type": "object",
     "required": ["live"],

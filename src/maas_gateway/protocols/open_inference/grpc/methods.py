@@ -6,12 +6,13 @@ is another tenant's is NOT_FOUND, in one sentence.
 Source: Open Inference Protocol, "gRPC"; NVIDIA Triton's extensions of it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from maas_gateway import __version__
+from maas_gateway.clock import Deadline
 from maas_gateway.dataplane.describe import Describe
 from maas_gateway.dataplane.predict import Predict
 from maas_gateway.dataplane.servables import BatchLimits
@@ -30,7 +31,7 @@ from maas_gateway.protocols.open_inference.metadata import (
 )
 from maas_gateway.protocols.open_inference.outputs import PLAIN
 from maas_gateway.protocols.open_inference.references import not_found, of_version
-from maas_gateway.protocols.open_inference.repository import index_of
+from maas_gateway.protocols.open_inference.repository import Repository
 from maas_gateway.protocols.open_inference.statistics import write_statistics
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
@@ -44,12 +45,14 @@ class Methods:
     Args:
         predict: answers predictions.
         describe: answers questions about models.
+        repository: lists models, and has them served or not.
         batches: how requests to one model are run together, to be told.
     """
 
-    def __init__(self, predict: Predict, describe: Describe, *, batches: BatchLimits) -> None:
+    def __init__(self, predict: Predict, describe: Describe, repository: Repository, *, batches: BatchLimits) -> None:
         self._predict = predict
         self._describe = describe
+        self._repository = repository
         self._batches = batches
 
     async def infer(self, call: Call, principal: Principal, message: bytes) -> bytes:
@@ -133,14 +136,43 @@ class Methods:
     async def repository_index(self, call: Call, principal: Principal, message: bytes) -> bytes:
         """Answer `RepositoryIndex`."""
         asked = parsed(f"{_PACKAGE}RepositoryIndexRequest", message)
-        if asked.repository_name:
-            raise Unsupported("'repository_name' specification is not supported")
-        rows = await index_of(self._describe, principal, call.deadline, only_ready=asked.ready)
+        _check_repository(asked)
+        rows = await self._repository.index(principal, call.deadline, only_ready=asked.ready)
         return written(f"{_PACKAGE}RepositoryIndexResponse", {"models": rows})
 
-    async def repository_change(self, _call: Call, _principal: Principal, _message: bytes) -> bytes:
-        """Refuse `RepositoryModelLoad` and `RepositoryModelUnload`."""
-        raise Unsupported("models are promoted and retired at /admin/v1/models/{model}/versions/{version}")
+    async def repository_load(self, call: Call, principal: Principal, message: bytes) -> bytes:
+        """Answer `RepositoryModelLoad`."""
+        asked = parsed(f"{_PACKAGE}RepositoryModelLoadRequest", message)
+        await _changed(self._repository.load, call, principal, asked)
+        return written(f"{_PACKAGE}RepositoryModelLoadResponse", {})
+
+    async def repository_unload(self, call: Call, principal: Principal, message: bytes) -> bytes:
+        """Answer `RepositoryModelUnload`."""
+        asked = parsed(f"{_PACKAGE}RepositoryModelUnloadRequest", message)
+        await _changed(self._repository.unload, call, principal, asked)
+        return written(f"{_PACKAGE}RepositoryModelUnloadResponse", {})
+
+
+def _check_repository(asked: Any) -> None:
+    if asked.repository_name:
+        raise Unsupported("'repository_name' specification is not supported")
+
+
+async def _changed(
+    change: Callable[[Principal, str, Mapping[str, object], Deadline], Awaitable[None]],
+    call: Call,
+    principal: Principal,
+    asked: Any,
+) -> None:
+    call.about = asked.model_name
+    _check_repository(asked)
+    parameters = {
+        name: getattr(each, each.WhichOneof("parameter_choice") or "", None) for name, each in asked.parameters.items()
+    }
+    try:
+        await change(principal, asked.model_name, parameters, call.deadline)
+    except ModelNotFound as error:
+        raise ModelNotFound(not_found(ModelRef(asked.model_name))) from error
 
 
 async def _of_model(call: Call, asked: Any, tell: Callable[[ModelRef], Awaitable[bytes]]) -> bytes:

@@ -122,8 +122,8 @@ def _handlers(calls: Calls, methods: Methods, health: Health, streams: InferStre
         "ModelConfig": methods.model_configuration,
         "ModelStatistics": methods.model_statistics,
         "RepositoryIndex": methods.repository_index,
-        "RepositoryModelLoad": methods.repository_change,
-        "RepositoryModelUnload": methods.repository_change,
+        "RepositoryModelLoad": methods.repository_load,
+        "RepositoryModelUnload": methods.repository_unload,
     }
     found = {f"/{SERVICE}/{name}": calls.answering(name, answer) for name, answer in answers.items()}
     found[f"/{SERVICE}/{STREAM}"] = calls.streaming(STREAM, streams)
