@@ -52,6 +52,20 @@ class Metrics:
         self.audit_lost = Counter(
             "maas_audit_refusals_uncounted", "Refusals that the full queue could not take.", registry=self.registry
         )
+        self.certificate_expires = Gauge(
+            "maas_certificate_expires_timestamp_seconds",
+            "When the certificate in force expires, in seconds since the epoch; absent without TLS.",
+            ("certificate",),
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self.certificate_refused = Gauge(
+            "maas_certificate_refused",
+            "1 while the files hold a certificate that cannot be used, and an older one is in force.",
+            ("certificate",),
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._kept: dict[tuple[str, int], Callable[[float], None]] = {}
 
     def request(self, door: str, status: int, took_s: float) -> None:
