@@ -94,12 +94,7 @@ async def serving(
         options=_options(bounds, is_port_shared=is_port_shared),
         maximum_concurrent_rpcs=bounds.max_calls,
     )
-    try:
-        port = (
-            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
-        )
-    except RuntimeError as cause:
-        raise Misconfigured(f"gRPC cannot listen on {address}; choose another with grpc.port") from cause
+    port = _listened(server, address, credentials)
     await server.start()
 
     async def end() -> None:
@@ -114,6 +109,15 @@ async def serving(
         finally:
             readiness.close()
             await end()
+
+
+def _listened(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as cause:
+        raise Misconfigured(f"gRPC cannot listen on {address}; choose another with grpc.port") from cause
 
 
 class _ByName(grpc.GenericRpcHandler):  # type: ignore[misc]  # the library has no types
