@@ -17,9 +17,7 @@ from builders.grpc_clients import HEALTH, SERVICE
 from builders.processes import Served, run_command, serving
 from maas_gateway.protocols.open_inference.grpc.messages import message_class, written
 
-pytestmark = pytest.mark.thorough
-
-DRAIN_S = 1.5
+DRAIN_S = 1.0
 N_CLIENTS = 4
 SERVING, NOT_SERVING = 1, 2
 
@@ -83,12 +81,19 @@ class Load:
                     self.not_ready.append(time.monotonic())
 
 
-@pytest.fixture(params=["1", "2"], ids=["one worker", "two workers"])
+@pytest.fixture
 def served(request: pytest.FixtureRequest, place: Path) -> Iterator[Served]:
     with serving(place, "--workers", request.param, MAAS_HTTP__DRAIN_S=str(DRAIN_S)) as served:
         yield served
 
 
+def _by(n_quick: int) -> pytest.MarkDecorator:
+    """Run a test with one worker and with two; with the other number than this one in `make test-slow`."""
+    cases = [pytest.param(str(n), marks=[] if n == n_quick else [pytest.mark.slow], id=f"{n} workers") for n in (1, 2)]
+    return pytest.mark.parametrize("served", cases, indirect=True)
+
+
+@_by(1)
 def test_no_request_fails_while_a_gateway_leaves_and_it_says_so_before_its_ports_close(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     http, over_grpc, until = Load(), Load(), threading.Event()
@@ -122,6 +127,7 @@ def test_no_request_fails_while_a_gateway_leaves_and_it_says_so_before_its_ports
             socket.create_connection((host, number), timeout=5)
 
 
+@_by(2)
 def test_a_request_under_way_is_answered_while_ports_refuse_new_ones(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     body = b"grant_type=password&username=x%40y&password=z"
@@ -142,6 +148,7 @@ def test_a_request_under_way_is_answered_while_ports_refuse_new_ones(served: Ser
     assert served.process.wait(20) in {0, -signal.SIGTERM}
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_does_not_wait_for_clients(place: Path) -> None:
     with serving(place, MAAS_HTTP__DRAIN_S="300") as served:
         served.process.send_signal(signal.SIGTERM)

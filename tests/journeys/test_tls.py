@@ -22,7 +22,7 @@ from builders.grpc_clients import UNLIMITED, Caller, a_request, running_grpc
 from builders.listening import listening
 from builders.models import DemoModel, published_model
 
-pytestmark = [pytest.mark.anyio, pytest.mark.thorough]
+pytestmark = pytest.mark.anyio
 
 ANSWERED_WITHIN_S = 20
 HOSTS = ("localhost", "127.0.0.1")
