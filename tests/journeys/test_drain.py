@@ -1,11 +1,11 @@
 """SIGTERM under load: first health says not ready, then the ports close, and nobody's request fails."""
 
-import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from maas_gateway.protocols.open_inference.grpc.messages import message_class, w
 
 DRAIN_S = 1.0
 N_CLIENTS = 4
-SERVING, NOT_SERVING = 1, 2
+NOT_SERVING = 2
+HOST = "127.0.0.1"
+BODY = b"grant_type=password&username=x%40y&password=z"
 
 
 @pytest.fixture(scope="module")
@@ -81,71 +83,66 @@ class Load:
                     self.not_ready.append(time.monotonic())
 
 
-@pytest.fixture
-def served(request: pytest.FixtureRequest, place: Path) -> Iterator[Served]:
-    with serving(place, "--workers", request.param, MAAS_HTTP__DRAIN_S=str(DRAIN_S)) as served:
-        yield served
+@pytest.mark.parametrize(
+    "workers", [pytest.param("1", marks=pytest.mark.slow, id="one worker"), pytest.param("2", id="two workers")]
+)
+def test_a_gateway_says_that_it_leaves_then_closes_its_ports_and_no_request_fails(place: Path, workers: str) -> None:
+    with serving(place, "--workers", workers, MAAS_HTTP__DRAIN_S=str(DRAIN_S)) as served, _half_sent(served) as half:
+        http, over_grpc, until = Load(), Load(), threading.Event()
+        clients = _begun(served, http, over_grpc, until)
+        _wait(lambda: min(http.n, over_grpc.n) > 100)
+        assert (http.not_ready, http.closes, over_grpc.not_ready) == ([], 0, [])
+        served.process.send_signal(signal.SIGTERM)
+        began_s = time.monotonic()
+        _wait(lambda: bool(http.not_ready and over_grpc.not_ready))
+        n_before = http.n, over_grpc.n
+        served.process.send_signal(signal.SIGTERM)  # once more, which must not shorten it
+        _wait(lambda: time.monotonic() > max(http.not_ready[0], over_grpc.not_ready[0]) + DRAIN_S / 2)
+        until.set()
+        for client in clients:
+            client.join()
+        assert (http.failures, over_grpc.failures) == ([], [])
+        assert http.n > n_before[0]
+        assert over_grpc.n > n_before[1]
+        assert http.closes
+        for port in _ports(served):
+            _wait(lambda port=port: not _listens(port))  # type: ignore[misc]
+        assert time.monotonic() - began_s >= DRAIN_S
+        half.sendall(BODY[10:])
+        answer = half.recv(65_536).lower()
+        assert answer.startswith(b"http/1.1 4")
+        assert b"connection: close" in answer
+        assert served.process.wait(20) in {0, -signal.SIGTERM}
 
 
-def _by(n_quick: int) -> pytest.MarkDecorator:
-    """Run a test with one worker and with two; with the other number than this one in `make test-slow`."""
-    cases = [pytest.param(str(n), marks=[] if n == n_quick else [pytest.mark.slow], id=f"{n} workers") for n in (1, 2)]
-    return pytest.mark.parametrize("served", cases, indirect=True)
-
-
-@_by(1)
-def test_no_request_fails_while_a_gateway_leaves_and_it_says_so_before_its_ports_close(served: Served) -> None:
-    host, port = served.url.removeprefix("http://").split(":")
-    http, over_grpc, until = Load(), Load(), threading.Event()
+def _begun(served: Served, http: Load, over_grpc: Load, until: threading.Event) -> list[threading.Thread]:
+    """Start clients of both ports."""
     asking: list[tuple[Callable[[str, threading.Event], None], str]] = [
         *[(http.over_http, served.url)] * N_CLIENTS,
-        *[(over_grpc.over_grpc, f"{host}:{int(port) + 1}")] * N_CLIENTS,
+        *[(over_grpc.over_grpc, f"{HOST}:{_ports(served)[1]}")] * N_CLIENTS,
     ]
     clients = [threading.Thread(target=ask, args=(where, until)) for ask, where in asking]
     for client in clients:
         client.start()
-    _wait(lambda: min(http.n, over_grpc.n) > 100)
-    assert not http.not_ready
-    assert not http.closes
-    served.process.send_signal(signal.SIGTERM)
-    began_s = time.monotonic()
-    _wait(lambda: bool(http.not_ready and over_grpc.not_ready))
-    n_before = http.n, over_grpc.n
-    os.kill(served.process.pid, signal.SIGTERM)  # once more, which must not shorten it
-    _wait(lambda: time.monotonic() > max(http.not_ready[0], over_grpc.not_ready[0]) + DRAIN_S / 2)
-    until.set()
-    for client in clients:
-        client.join()
-    assert (http.failures, over_grpc.failures) == ([], [])
-    assert http.n > n_before[0]
-    assert over_grpc.n > n_before[1]
-    assert http.closes
-    assert served.process.wait(20) in {0, -signal.SIGTERM}
-    assert time.monotonic() - began_s >= DRAIN_S
-    for number in (int(port), int(port) + 1):
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((host, number), timeout=5)
+    return clients
 
 
-@_by(2)
-def test_a_request_under_way_is_answered_while_ports_refuse_new_ones(served: Served) -> None:
-    host, port = served.url.removeprefix("http://").split(":")
-    body = b"grant_type=password&username=x%40y&password=z"
+@contextmanager
+def _half_sent(served: Served) -> Iterator[socket.socket]:
+    """Send a part of a request, whose rest the caller sends."""
     head = (
-        f"POST /oauth/token HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"POST /oauth/token HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(head.encode() + body[:10])
-        _wait(lambda: httpx.get(served.url).status_code == 200)
-        served.process.send_signal(signal.SIGTERM)
-        for number in (int(port), int(port) + 1):
-            _wait(lambda number=number: not _listens(host, number))  # type: ignore[misc]
-        connection.sendall(body[10:])
-        answer = connection.recv(65_536)
-        assert b"connection: close" in answer.lower()
-        assert answer.startswith(b"HTTP/1.1 4")
-    assert served.process.wait(20) in {0, -signal.SIGTERM}
+    with socket.create_connection((HOST, _ports(served)[0]), timeout=20) as connection:
+        connection.sendall(head.encode() + BODY[:10])
+        yield connection
+
+
+def _ports(served: Served) -> tuple[int, int]:
+    """Return the ports of HTTP and of gRPC."""
+    port = int(served.url.rpartition(":")[2])
+    return port, port + 1
 
 
 @pytest.mark.slow
@@ -157,9 +154,9 @@ def test_a_person_at_a_terminal_does_not_wait_for_clients(place: Path) -> None:
         assert served.process.wait(20) is not None
 
 
-def _listens(host: str, port: int) -> bool:
+def _listens(port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((HOST, port), timeout=5).close()
     except ConnectionRefusedError:
         return False
     return True
