@@ -51,6 +51,7 @@ class WorkerConfig(uvicorn.Config):
             server_header=False,
             proxy_headers=bool(http.trusted_proxies),
             forwarded_allow_ips=list(http.trusted_proxies),
+            timeout_keep_alive=http.keep_alive_s,
             timeout_graceful_shutdown=FINISH_S,
         )
         self.drain_s = http.drain_s

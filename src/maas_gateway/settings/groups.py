@@ -32,6 +32,8 @@ class HTTP(Group):
     """Largest body of a prediction, in bytes; management bodies are bounded at 1 MiB, uploads by uploads.max_bytes."""
     deadline_s: float = Field(default=30, gt=0, le=3_600)
     """Seconds after which a prediction is given up."""
+    keep_alive_s: int = Field(default=5, ge=1, le=3_600)
+    """Seconds that a connection without a request stays open; behind a proxy, longer than the proxy keeps it."""
     drain_s: float = Field(default=0, ge=0, le=600)
     """Seconds between a SIGTERM and the ports' closing, in which health says not ready and all is answered still."""
     trusted_proxies: tuple[str, ...] = ()
