@@ -1,21 +1,26 @@
 """X.509 certificates of servers: does this key fit this chain, may it be used now, whom does it name.
 
 Rules: the first certificate of a chain is the server's own; it is used within its time and with its own key only; an
-encrypted key is refused, since nobody is there to be asked for its passphrase. Whether clients trust the chain is for
-them to say.
+encrypted key is refused, since nobody is there to be asked for its passphrase; so is a key of a kind that a client of
+either port could not agree on: gRPC's library knows RSA, P-256 and P-384. Whether clients trust the chain is for them to
+say.
 
 Source: RFC 5280, sections 4.1.2.5 and 4.2.1.6; RFC 7468; RFC 8446, section 4.4.2 for the order of a chain.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
 from maas_gateway.errors import Misconfigured
+
+_LEAST_RSA_BITS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,10 @@ def _own_key(key: bytes) -> bytes:
         raise Misconfigured("the key is encrypted, and nobody is there to be asked; store it decrypted") from cause
     except (ValueError, UnsupportedAlgorithm) as cause:
         raise Misconfigured("the key is no private key in PEM that can be read") from cause
+    is_rsa = isinstance(private, rsa.RSAPrivateKey) and private.key_size >= _LEAST_RSA_BITS
+    is_curve = isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in {"secp256r1", "secp384r1"}
+    if not (is_rsa or is_curve):
+        raise Misconfigured(f"the key is neither RSA of {_LEAST_RSA_BITS} bits or more, nor of P-256 or P-384")
     return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

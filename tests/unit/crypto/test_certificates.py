@@ -4,6 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from builders.certificates import Authority, Pair
 from maas_gateway.crypto.certificates import check_authorities, check_pair
@@ -29,6 +32,14 @@ def test_a_pair_in_its_time_is_told_of() -> None:
         pytest.param(lambda: (PAIR.chain, PAIR.encrypted_key), "the key is encrypted", id="an encrypted key"),
         pytest.param(lambda: (PAIR.chain, PAIR.chain), "no private key in PEM", id="a certificate for a key"),
         pytest.param(lambda: (PAIR.chain, b""), "no private key in PEM", id="an empty key"),
+        *(
+            pytest.param(lambda key=key: (PAIR.chain, _pem(key)), "neither RSA of 2048 bits", id=f"a key of {kind}")
+            for kind, key in (
+                ("Ed25519", ed25519.Ed25519PrivateKey.generate()),
+                ("P-521", ec.generate_private_key(ec.SECP521R1())),
+                ("RSA, 1024 bits", rsa.generate_private_key(65_537, 1_024)),
+            )
+        ),
         pytest.param(lambda: (PAIR.key, PAIR.key), "holds no certificate", id="a key for a certificate"),
         pytest.param(lambda: (b"", PAIR.key), "holds no certificate", id="an empty certificate"),
         pytest.param(lambda: (PAIR.chain[:300], PAIR.key), "holds no certificate", id="a certificate cut short"),
@@ -43,6 +54,10 @@ def test_a_pair_in_its_time_is_told_of() -> None:
 def test_a_pair_that_cannot_be_used_is_refused(given: Callable[[], tuple[bytes, bytes]], sentence: str) -> None:
     with pytest.raises(Misconfigured, match=sentence):
         check_pair(*given(), NOW)
+
+
+def _pem(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _of(pair: Pair) -> tuple[bytes, bytes]:
