@@ -15,9 +15,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "tls.md"
 
 
 def test_every_command_of_the_tls_page_does_what_it_says(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8").replace("8443", str(free_port()))
+    port = free_port()
+    page = PAGE.read_text(encoding="utf-8").replace("8443", str(port))
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) > 5
+    blocks.insert(-1, f"curl --silent http://127.0.0.1:{port + 1}/ || true  # in the clear, to the gRPC port\n")
     script = "set -eu\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n" + "echo\n".join(blocks)
     done = subprocess.run(
         ["bash", "-c", script],
@@ -44,3 +46,5 @@ def test_every_command_of_the_tls_page_does_what_it_says(tmp_path: Path) -> None
     for sentence in said:
         place = output.find(sentence, place) + 1
         assert place, (sentence, output)
+    log = (tmp_path / "gateway.log").read_text()
+    assert "andshake" not in log, "whoever cannot speak TLS does not write to the log"

@@ -41,10 +41,6 @@ def serve_prepared(config: Path | None, settings: Settings) -> None:
     """Serve a prepared place until told to stop."""
     refuse_taken_port(settings)
     hand_down(config, settings)
-    # gRPC need not survive forks: the children that we start execute another program at once. Else it logs each of them.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # noqa: TID251  the library's own switch
-    # Else it writes a line of its own form for each client whose handshake fails, as every port scanner's does.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # noqa: TID251  the library's own switch
     is_alone = settings.http.workers == 1
     application: GatewayApp | None = None
     if is_alone:
