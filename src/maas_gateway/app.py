@@ -30,11 +30,14 @@ from maas_gateway.admin import (
     tokens,
 )
 from maas_gateway.admin.callers import handle_errors
+from maas_gateway.background import background, every
+from maas_gateway.clock import SystemClock
 from maas_gateway.confinement.limits import harden_process
 from maas_gateway.dataplane.servables import BatchLimits
 from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.protocols.open_inference.description import OPEN_INFERENCE_PATHS
 from maas_gateway.protocols.open_inference.grpc.calls import Calls
+from maas_gateway.protocols.open_inference.grpc.credentials import credentials_of
 from maas_gateway.protocols.open_inference.grpc.methods import Methods
 from maas_gateway.protocols.open_inference.grpc.server import GRPCBounds, serving
 from maas_gateway.protocols.open_inference.repository import Repository
@@ -48,6 +51,8 @@ from maas_gateway.web import pages
 from maas_gateway.web.door import Door, PredictionLimits
 from maas_gateway.web.exchange import Receive, Scope, Send
 from maas_gateway.web.middleware import Frame
+from maas_gateway.web.readiness import Readiness, last_of_connection
+from maas_gateway.web.tls import LOOK_EVERY_S, ServerTLS, TLSFiles
 
 DESCRIPTION = """Serve models that must not leak, to clients who are not fully trusted.
 
@@ -75,6 +80,8 @@ class GatewayApp(FastAPI):
         self._open_inference: OpenInferenceRoutes | None = None
         self._batches = BatchLimits(settings.inference.max_batch_rows, settings.inference.max_queue)
         self.metrics = Metrics()
+        self.readiness = Readiness()
+        self.tls = _tls(settings, self.metrics)
         for router in (pages.router, tokens.router, models.router, keys.router, tenants.router, accounts.router):
             self.include_router(router)
         self.include_router(audit.router)
@@ -89,6 +96,8 @@ class GatewayApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: at a prediction door if the path is one's, else through the framework."""
         if scope["type"] == "http":
+            if not self.readiness.is_ready:
+                send = last_of_connection(send)
             path = scope["path"]
             if self._tf_serving is not None and TFServingRoutes.takes(path):
                 await self._tf_serving(scope, receive, send)
@@ -127,12 +136,15 @@ class GatewayApp(FastAPI):
                 _repository(gateway),
                 limits=limits,
                 batches=self._batches,
+                readiness=self.readiness,
             )
             # What is here now stays: without this a full collection walks all of it (0.17 s, twice in 12,800 predictions).
             gc.collect()
             gc.freeze()
             try:
-                async with self._grpc(gateway):
+                async with self._grpc(gateway), background() as tasks:
+                    if self.tls is not None:
+                        tasks.loop("certificate", every(LOOK_EVERY_S, self.tls.look))
                     yield
             finally:
                 gc.unfreeze()
@@ -154,7 +166,15 @@ class GatewayApp(FastAPI):
         knobs = grpc.model_dump(include={field.name for field in fields(GRPCBounds)})
         host = f"[{settings.grpc_host}]" if ":" in settings.grpc_host else settings.grpc_host
         address, is_shared = f"{host}:{settings.grpc_port}", settings.http.workers > 1
-        async with serving(calls, methods, GRPCBounds(**knobs), address=address, is_port_shared=is_shared) as port:
+        async with serving(
+            calls,
+            methods,
+            GRPCBounds(**knobs),
+            address=address,
+            readiness=self.readiness,
+            credentials=None if self.tls is None else _grpc_credentials(self.tls),
+            is_port_shared=is_shared,
+        ) as port:
             self.state.grpc_port = port
             yield
 
@@ -174,6 +194,24 @@ def create_app(settings: Settings | None = None) -> GatewayApp:
 
 def _repository(gateway: Gateway) -> Repository:
     return Repository(gateway.describe, gateway.promote, gateway.reconciler)
+
+
+def tls_files(settings: Settings) -> TLSFiles | None:
+    """Return the files that TLS is made of; None without TLS."""
+    tls = settings.tls
+    if tls.certificate_file is None or tls.key_file is None:
+        return None
+    return TLSFiles(tls.certificate_file, tls.key_file, tls.client_ca_file, tls.requires_client_certificate)
+
+
+def _tls(settings: Settings, metrics: Metrics) -> ServerTLS | None:
+    files = tls_files(settings)
+    return None if files is None else ServerTLS(files, SystemClock(), metrics)
+
+
+def _grpc_credentials(tls: ServerTLS) -> Any:
+    requires_client = tls.files.client_ca is not None and tls.files.requires_client
+    return credentials_of(lambda: tls.identity, requires_client=requires_client)
 
 
 def _door(name: str, dialect: TFServingDialect | OpenInferenceDialect, gateway: Gateway) -> Door:

@@ -7,6 +7,7 @@ account has them; nothing secret is printed.
 import asyncio
 import json
 import shlex
+import ssl
 import sys
 import threading
 import time
@@ -163,11 +164,11 @@ def _incoming(seed: TrainedSeed) -> Incoming:
 
 def _announce(settings: Settings, console: Console) -> None:
     """Say where to go, once the gateway answers."""
-    address = f"http://{settings.http.host}:{settings.http.port}"
+    address, verify = settings.local_url, _trusting_itself(settings)
     deadline_s = time.monotonic() + _READY_S
     while time.monotonic() < deadline_s:
         try:
-            if httpx.get(f"{address}/v2/health/ready", timeout=1).is_success:
+            if httpx.get(f"{address}/v2/health/ready", timeout=1, verify=verify).is_success:
                 break
         except httpx.HTTPError:
             time.sleep(0.1)
@@ -185,3 +186,13 @@ def _announce(settings: Settings, console: Console) -> None:
     print(  # noqa: T201  a line to be pasted: no wrapping, no markup
         f"curl -s {address}/v1/models/{MODEL}:predict -H \"Authorization: Bearer {token}\" -d '{body}'\n", flush=True
     )
+
+
+def _trusting_itself(settings: Settings) -> ssl.SSLContext | bool:
+    """Return how this program checks its own port's certificate: against that itself, by whatever name it has."""
+    if settings.tls.certificate_file is None:
+        return True
+    context = ssl.create_default_context(cafile=settings.tls.certificate_file)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

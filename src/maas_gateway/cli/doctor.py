@@ -4,12 +4,14 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
+from maas_gateway.app import tls_files
 from maas_gateway.audit.chain import verify
 from maas_gateway.cli import surroundings
 from maas_gateway.cli.configuration import configured
@@ -18,7 +20,9 @@ from maas_gateway.errors import GatewayError, Misconfigured
 from maas_gateway.holders import configured_holders
 from maas_gateway.place import deep_faults, inspect
 from maas_gateway.settings import Settings, production_faults
+from maas_gateway.web.tls import read_identity
 
+_SOON_DAYS = 30
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -69,6 +73,13 @@ async def _of_place(settings: Settings) -> AsyncIterator[str]:
     except Misconfigured as error:
         yield error.detail
         return
+    files = tls_files(settings)
+    if files is not None:
+        try:
+            read_identity(files, SystemClock())
+        except Misconfigured as error:
+            yield error.detail
+        return
     if settings.environment == "development" and settings.http.host not in {"127.0.0.1", "::1", "localhost"}:
         yield f"a development configuration listens on {settings.http.host}, which others can reach, without TLS"
 
@@ -97,7 +108,8 @@ def _advice(settings: Settings) -> list[str]:
         notes.append(
             "the root key lies in the data directory: whoever copies that whole directory can open every model"
         )
-    if settings.environment == "production" and not settings.http.trusted_proxies:
+    notes += _of_certificate(settings)
+    if settings.environment == "production" and not settings.tls.is_on and not settings.http.trusted_proxies:
         notes.append(
             "http.trusted_proxies is empty: if a proxy stands before this gateway, every client has the proxy's address,"
             " and sign-ins that fail make all of them wait"
@@ -111,3 +123,24 @@ def _advice(settings: Settings) -> list[str]:
     if settings.http.workers > 1 and settings.main_url.startswith("sqlite"):
         notes.append("several workers share one SQLite file; PostgreSQL serves management calls of many workers better")
     return notes
+
+
+def _of_certificate(settings: Settings) -> Iterator[str]:
+    """Yield what is worth knowing of a certificate that can be used; what cannot be is a fault."""
+    files, clock = tls_files(settings), SystemClock()
+    if files is None:
+        return
+    try:
+        found = read_identity(files, clock).certificate
+    except Misconfigured:
+        return
+    days = (found.not_after - clock.now()).days
+    if days < _SOON_DAYS:
+        when = f"on {found.not_after:%Y-%m-%d}, in {days} days"
+        yield f"the certificate {files.certificate} expires {when}; a renewed one is taken up without a restart"
+    host = urlsplit(settings.base_url).hostname or ""
+    if not found.is_for(host):
+        yield (
+            f"the certificate {files.certificate} is for {', '.join(found.names) or 'no name'}, and clients use {host}: "
+            "they will refuse it"
+        )

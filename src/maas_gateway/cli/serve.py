@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from maas_gateway.app import GatewayApp, create_app
+from maas_gateway.app import GatewayApp, create_app, tls_files
 from maas_gateway.cli.configuration import configured, hand_down
-from maas_gateway.cli.transport import JoiningProtocol
+from maas_gateway.cli.workers import WorkerConfig, run_workers
+from maas_gateway.clock import SystemClock
 from maas_gateway.confinement.limits import harden_process
 from maas_gateway.place import prepare
 from maas_gateway.settings import Settings
 from maas_gateway.telemetry import logs
-
-_DRAIN_S = 20
+from maas_gateway.web.tls import read_identity
 
 
 def run_serve(config: Path | None, options: Mapping[str, Any]) -> None:
@@ -42,32 +41,15 @@ def serve_prepared(config: Path | None, settings: Settings) -> None:
     """Serve a prepared place until told to stop."""
     refuse_taken_port(settings)
     hand_down(config, settings)
-    # gRPC need not survive forks: the children that we start execute another program at once. Else it logs each of them.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # noqa: TID251  the library's own switch
     is_alone = settings.http.workers == 1
-    application: str | GatewayApp = "maas_gateway.app:create_app"
+    application: GatewayApp | None = None
     if is_alone:
         application = create_app(settings)
         start_http_server(settings.metrics_port, settings.metrics.host, application.metrics.registry)
     else:
+        _refuse_bad_certificate(settings)
         _share_metrics(settings)
-    uvicorn.run(
-        application,
-        factory=not is_alone,
-        host=settings.http.host,
-        port=settings.http.port,
-        workers=None if is_alone else settings.http.workers,
-        loop="uvloop",
-        http=JoiningProtocol,
-        ws="none",
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.http.trusted_proxies),
-        forwarded_allow_ips=list(settings.http.trusted_proxies),
-        timeout_graceful_shutdown=_DRAIN_S,
-    )
+    run_workers(WorkerConfig(settings, application))
 
 
 def refuse_taken_port(settings: Settings) -> None:
@@ -88,6 +70,13 @@ def refuse_taken_port(settings: Settings) -> None:
                 sentence = f"cannot listen on {host}:{port}: {error.strerror}; choose another with {knob}"
                 typer.echo(f"maas-gateway: {sentence}", err=True)
                 sys.exit(os.EX_UNAVAILABLE)
+
+
+def _refuse_bad_certificate(settings: Settings) -> None:
+    """Stop with a sentence before workers start that would each fail."""
+    files = tls_files(settings)
+    if files is not None:
+        read_identity(files, SystemClock())
 
 
 def _share_metrics(settings: Settings) -> None:

@@ -21,6 +21,7 @@ from maas_gateway.settings.groups import (
     KMS,
     OIDC,
     PKCS11,
+    TLS,
     Database,
     Inference,
     Keys,
@@ -57,9 +58,10 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var")
     """Where embedded state lives."""
     public_url: AnyHttpUrl | None = None
-    """The address clients use; the `iss` of tokens. None means `http://<host>:<port>`, in development only."""
+    """The address clients use; the `iss` of tokens. None means `<scheme>://<host>:<port>`, in development only."""
     http: HTTP = HTTP()
     grpc: GRPC = GRPC()
+    tls: TLS = TLS()
     metrics: Metrics = Metrics()
     database: Database = Database()
     keys: Keys = Keys()
@@ -89,6 +91,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _refuse_half_of_tls(self) -> Self:
+        tls = self.tls
+        if (tls.certificate_file is None) != (tls.key_file is None):
+            raise ValueError("TLS needs both tls.certificate_file and tls.key_file")
+        if tls.client_ca_file is not None and not tls.is_on:
+            raise ValueError("tls.client_ca_file needs tls.certificate_file and tls.key_file")
+        if tls.is_on and self.public_url is not None and self.public_url.scheme != "https":
+            raise ValueError("public_url must be https where TLS is on, or it names an address that does not answer")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_development_forms(self) -> Self:
         if self.environment == "production":
             faults = production_faults(self)
@@ -101,7 +114,12 @@ class Settings(BaseSettings):
         """The public address without a trailing slash."""
         if self.public_url is not None:
             return str(self.public_url).rstrip("/")
-        return f"http://{self.http.host}:{self.http.port}"
+        return self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """The address of this machine's own port, without a trailing slash."""
+        return f"{'https' if self.tls.is_on else 'http'}://{self.http.host}:{self.http.port}"
 
     @property
     def grpc_host(self) -> str:

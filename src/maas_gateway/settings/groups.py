@@ -32,6 +32,10 @@ class HTTP(Group):
     """Largest body of a prediction, in bytes; management bodies are bounded at 1 MiB, uploads by uploads.max_bytes."""
     deadline_s: float = Field(default=30, gt=0, le=3_600)
     """Seconds after which a prediction is given up."""
+    keep_alive_s: int = Field(default=5, ge=1, le=3_600)
+    """Seconds that a connection without a request stays open; behind a proxy, longer than the proxy keeps it."""
+    drain_s: float = Field(default=0, ge=0, le=600)
+    """Seconds between a SIGTERM and the ports' closing, in which health says not ready and all is answered still."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
@@ -61,6 +65,24 @@ class GRPC(Group):
     """Seconds of silence after which a client is asked whether it is still there."""
     least_ping_s: float = Field(default=10, ge=1, le=3_600)
     """Least seconds between a client's own pings; one that pings more often is disconnected."""
+
+
+class TLS(Group):
+    """TLS on the public ports, HTTP and gRPC; off without a certificate. `docs/tls.md` shows it."""
+
+    certificate_file: Path | None = None
+    """Certificate with its chain, PEM, the server's own first; a new one is taken up without a restart."""
+    key_file: Path | None = None
+    """Its private key, PEM, not encrypted; refused if others can read it."""
+    client_ca_file: Path | None = None
+    """Authorities of clients' certificates, PEM; none asks no client for a certificate."""
+    requires_client_certificate: bool = True
+    """Whether, with client_ca_file, a client without a certificate is refused; each needs a credential besides."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the ports speak TLS."""
+        return self.certificate_file is not None
 
 
 class Metrics(Group):

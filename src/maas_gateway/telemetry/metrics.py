@@ -52,6 +52,7 @@ class Metrics:
         self.audit_lost = Counter(
             "maas_audit_refusals_uncounted", "Refusals that the full queue could not take.", registry=self.registry
         )
+        self.certificate_expires, self.certificate_refused = _of_certificate(self.registry)
         self._kept: dict[tuple[str, int], Callable[[float], None]] = {}
 
     def request(self, door: str, status: int, took_s: float) -> None:
@@ -60,6 +61,25 @@ class Metrics:
         if kept is None:
             kept = self._kept[door, status] = self._durations.labels(door, str(status)).observe
         kept(took_s)
+
+
+def _of_certificate(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """Return the gauges of the certificate in force; without TLS they have no value, or they would raise alarms."""
+    expires = Gauge(
+        "maas_certificate_expires_timestamp_seconds",
+        "When the certificate in force expires, in seconds since the epoch.",
+        ("certificate",),
+        registry=registry,
+        multiprocess_mode="livemin",
+    )
+    refused = Gauge(
+        "maas_certificate_refused",
+        "1 while the files hold a certificate that cannot be used, and an older one is in force.",
+        ("certificate",),
+        registry=registry,
+        multiprocess_mode="livemax",
+    )
+    return expires, refused
 
 
 def exposition(metrics: Metrics | None, shared: Path | None = None) -> bytes:

@@ -35,6 +35,13 @@ def test_embedded_defaults_are_for_ones_own_machine() -> None:
     assert (settings.base_url, settings.metrics_port) == ("http://127.0.0.1:8080", 9080)
 
 
+def test_with_tls_the_gateway_calls_itself_https(tmp_path: Path) -> None:
+    tls = "[tls]\ncertificate_file = 'c'\nkey_file = 'k'\n"
+    assert load_settings(written(tmp_path, tls)).base_url == "https://127.0.0.1:8080"
+    own = load_settings(written(tmp_path, f"public_url = 'https://models.example'\n{tls}"))
+    assert (own.base_url, own.local_url) == ("https://models.example", "https://127.0.0.1:8080")
+
+
 SOURCES = ("file", "environment", "command line")
 
 
@@ -96,6 +103,14 @@ def test_environment_names_the_file_unless_the_command_line_does(
         ),
         pytest.param("environment = 'staging'", "configuration: environment: ", id="an unknown environment"),
         pytest.param("public_url = 'nowhere'", "configuration: public_url: ", id="an address that is none"),
+        pytest.param("[tls]\nkey_file = 'k'", "TLS needs both", id="a key without a certificate"),
+        pytest.param("[tls]\ncertificate_file = 'c'", "TLS needs both", id="a certificate without a key"),
+        pytest.param("[tls]\nclient_ca_file = 'a'", "tls.client_ca_file needs", id="client authorities without TLS"),
+        pytest.param(
+            "public_url = 'http://x'\n[tls]\ncertificate_file = 'c'\nkey_file = 'k'",
+            "public_url must be https where TLS is on",
+            id="an address in the clear with TLS",
+        ),
         pytest.param("[http", "is not TOML", id="no TOML"),
         pytest.param("a = '\udcff'", "is not TOML", id="no UTF-8"),
     ],

@@ -86,7 +86,7 @@ _OF_GATEWAY: Final[tuple[tuple[str, str, Schema, str, Need], ...]] = (
         "/v2/health/ready",
         "Whether the gateway is ready",
         schemas.READY_RESPONSE,
-        "Tells that the gateway takes requests; says nothing about any model. Needs no credential.",
+        "Tells that the gateway takes requests, or with 503 that it is about to stop; not of models. Needs no credential.",
         "public",
     ),
     (
@@ -144,8 +144,14 @@ def _of_repository() -> dict[str, Any]:
     return {path: {"post": operation} for path, operation in paths.items()}
 
 
+_LEAVING: Final[Schema] = {
+    "description": "The gateway is about to stop; what is asked meanwhile is answered.",
+    "content": {"application/json": {"schema": {"type": "object"}, "example": {"ready": False, "live": True}}},
+}
+
+
 def _of_gateway() -> dict[str, Any]:
-    return {
+    paths = {
         path: {
             "get": _DOOR.operation(
                 "",
@@ -158,6 +164,8 @@ def _of_gateway() -> dict[str, Any]:
         }
         for path, title, schema, description, need in _OF_GATEWAY
     }
+    paths["/v2/health/ready"]["get"]["responses"]["503"] = _LEAVING
+    return paths
 
 
 def _of_models() -> dict[str, Any]:

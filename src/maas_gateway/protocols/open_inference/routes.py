@@ -53,6 +53,7 @@ from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.web.door import Door, PredictionLimits
 from maas_gateway.web.exchange import Exchange, Receive, Scope, Send
 from maas_gateway.web.problems import status_of
+from maas_gateway.web.readiness import Readiness
 
 PREFIX: Final = "/v2"
 _MODEL: Final = re.compile(
@@ -62,10 +63,12 @@ _CHANGE: Final = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)/?", re
 _INDEX: Final = frozenset(["/v2/repository/index", "/v2/repository/index/"])
 _LISTS: Final = frozenset(["/v2/models", "/v2/models/", "/v2/models/stats"])
 _OCTETS: Final = b"application/octet-stream"
+READY: Final = "/v2/health/ready"
 _HEALTH: Final = {
     "/v2/health/live": b'{"live":true}',
-    "/v2/health/ready": b'{"ready":true,"live":true}',
+    READY: b'{"ready":true,"live":true}',
 }
+_NOT_READY: Final = b'{"ready":false,"live":true}'
 
 
 class OpenInferenceDialect:
@@ -91,6 +94,7 @@ class OpenInferenceRoutes:
         repository: lists models, and has them served or not.
         limits: how much and how long a prediction may be.
         batches: how requests to one model are run together, to be told.
+        readiness: whether new requests are welcome, to be told.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class OpenInferenceRoutes:
         *,
         limits: PredictionLimits,
         batches: BatchLimits,
+        readiness: Readiness,
     ) -> None:
         self._door = door
         self._predict = predict
@@ -110,6 +115,7 @@ class OpenInferenceRoutes:
         self._max_body_bytes = limits.max_body_bytes
         self._deadline_s = limits.deadline_s
         self._batches = batches
+        self._readiness = readiness
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -120,7 +126,7 @@ class OpenInferenceRoutes:
         """Answer one request."""
         exchange = Exchange(scope, receive, send)
         if exchange.path in _HEALTH:
-            await self._door.serve_anyone(exchange, _health)
+            await self._door.serve_anyone(exchange, self._health)
         else:
             await self._door.serve(exchange, self._handle)
 
@@ -160,6 +166,13 @@ class OpenInferenceRoutes:
         except ModelNotFound as error:
             raise ModelNotFound(not_found(ModelRef(name))) from error
         await exchange.answer(200, write_changed(name, verb))
+
+    async def _health(self, exchange: Exchange) -> None:
+        _only(exchange, "GET")
+        if exchange.path == READY and not self._readiness.is_ready:
+            await exchange.answer(503, _NOT_READY)
+        else:
+            await exchange.answer(200, _HEALTH[exchange.path])
 
     async def _of_model(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str | None) -> None:
         deadline = Deadline.after(self._deadline_s)
@@ -221,11 +234,6 @@ class OpenInferenceRoutes:
             return
         length = (LENGTH_HEADER, str(written.json_bytes).encode())
         await exchange.answer(200, written.body, [length], content_type=_OCTETS)
-
-
-async def _health(exchange: Exchange) -> None:
-    _only(exchange, "GET")
-    await exchange.answer(200, _HEALTH[exchange.path])
 
 
 def _only(exchange: Exchange, method: str) -> None:

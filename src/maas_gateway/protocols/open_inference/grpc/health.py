@@ -6,13 +6,13 @@ here is NOT_FOUND to who checks and SERVICE_UNKNOWN to who watches.
 Source: gRPC, "GRPC Health Checking Protocol".
 """
 
-import asyncio
 from collections.abc import Iterable
 from typing import Final
 
 from maas_gateway.errors import NotFound
 from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls, Context
 from maas_gateway.protocols.open_inference.grpc.messages import parsed, written
+from maas_gateway.web.readiness import Readiness
 
 SERVICE: Final = "grpc.health.v1.Health"
 
@@ -26,21 +26,13 @@ class Health:
     Args:
         calls: the frame that all calls share.
         services: names of the services of this port.
+        readiness: whether new calls are welcome.
     """
 
-    def __init__(self, calls: Calls, services: Iterable[str]) -> None:
+    def __init__(self, calls: Calls, services: Iterable[str], readiness: Readiness) -> None:
         self._calls = calls
         self._services = frozenset(["", *services])
-        self._stopping = asyncio.Event()
-
-    @property
-    def is_serving(self) -> bool:
-        """Whether new calls are welcome."""
-        return not self._stopping.is_set()
-
-    def stop(self) -> None:
-        """Tell from now on that new calls are not welcome."""
-        self._stopping.set()
+        self._readiness = readiness
 
     async def check(self, call: Call, context: Context) -> bytes:
         """Answer `Check`."""
@@ -56,7 +48,7 @@ class Health:
             await context.write(written(_RESPONSE, {"status": "SERVICE_UNKNOWN"}))
         else:
             await context.write(self._status())
-        await self._stopping.wait()
+        await self._readiness.leaving()
         if asked.service in self._services:
             await context.write(self._status())
 
@@ -66,7 +58,7 @@ class Health:
 
     async def ready(self, _call: Call, _context: Context) -> bytes:
         """Answer `ServerReady`."""
-        return written("inference.ServerReadyResponse", {"ready": self.is_serving})
+        return written("inference.ServerReadyResponse", {"ready": self._readiness.is_ready})
 
     def _status(self) -> bytes:
-        return written(_RESPONSE, {"status": "SERVING" if self.is_serving else "NOT_SERVING"})
+        return written(_RESPONSE, {"status": "SERVING" if self._readiness.is_ready else "NOT_SERVING"})

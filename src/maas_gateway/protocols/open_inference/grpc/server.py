@@ -1,7 +1,7 @@
 """The gRPC door: its methods by name, its port, its bounds; opened and closed by the application.
 
 Rules: sizes, streams and calls are bounded before anything of ours sees them; a client that is silent for long, or
-pings too often, is let go. When it closes, health says so first, running calls are answered, then the port is gone.
+pings too often, is let go. Before it closes, health says so; then no new call is taken, and running ones are answered.
 
 Source: gRPC, "Keepalive User Guide for gRPC Core"; `grpc_types.h` for the names of arguments.
 """
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from maas_gateway.background import background
 from maas_gateway.errors import Misconfigured
 from maas_gateway.protocols.open_inference.grpc.calls import Calls
 from maas_gateway.protocols.open_inference.grpc.health import SERVICE as HEALTH
@@ -22,6 +23,7 @@ from maas_gateway.protocols.open_inference.grpc.reflection import SERVICES as RE
 from maas_gateway.protocols.open_inference.grpc.reflection import Reflection
 from maas_gateway.protocols.open_inference.grpc.stream import METHOD as STREAM
 from maas_gateway.protocols.open_inference.grpc.stream import InferStreams
+from maas_gateway.web.readiness import Readiness
 
 SERVICE: Final = "inference.GRPCInferenceService"
 
@@ -63,16 +65,18 @@ async def serving(
     bounds: GRPCBounds,
     *,
     address: str,
+    readiness: Readiness,
     credentials: grpc.ServerCredentials | None = None,
     is_port_shared: bool = False,
 ) -> AsyncIterator[int]:
-    """Serve gRPC until the block is left.
+    """Serve gRPC until the block is left, or until the doors close.
 
     Args:
         calls: the frame that all calls share.
         methods: what answers them.
         bounds: what is taken at most.
         address: `host:port`; port 0 means any.
+        readiness: tells when new calls are not welcome any more, and when the doors close.
         credentials: of TLS; None for none.
         is_port_shared: whether other processes serve the same port too.
 
@@ -82,7 +86,7 @@ async def serving(
     Raises:
         Misconfigured: the port cannot be listened on.
     """
-    health = Health(calls, (SERVICE, HEALTH))
+    health = Health(calls, (SERVICE, HEALTH), readiness)
     streams = InferStreams(calls, methods, max_under_way=bounds.max_under_way, idle_s=bounds.idle_s)
     handlers = _handlers(calls, methods, health, streams)
     server = grpc.aio.server(
@@ -90,19 +94,30 @@ async def serving(
         options=_options(bounds, is_port_shared=is_port_shared),
         maximum_concurrent_rpcs=bounds.max_calls,
     )
-    try:
-        port = (
-            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
-        )
-    except RuntimeError as cause:
-        raise Misconfigured(f"gRPC cannot listen on {address}; choose another with grpc.port") from cause
+    port = _listened(server, address, credentials)
     await server.start()
-    try:
-        yield port
-    finally:
-        health.stop()
+
+    async def end() -> None:
+        await readiness.closing()
         streams.stop()
         await server.stop(bounds.drain_s)
+
+    async with background() as tasks:
+        tasks.spawn(end())
+        try:
+            yield port
+        finally:
+            readiness.close()
+            await end()
+
+
+def _listened(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as cause:
+        raise Misconfigured(f"gRPC cannot listen on {address}; choose another with grpc.port") from cause
 
 
 class _ByName(grpc.GenericRpcHandler):  # type: ignore[misc]  # the library has no types
