@@ -39,6 +39,7 @@ EXPECTED = {
     errors.PayloadTooLarge: StatusCode.RESOURCE_EXHAUSTED,
     errors.MethodNotAllowed: StatusCode.UNIMPLEMENTED,
     errors.Refused: StatusCode.INVALID_ARGUMENT,
+    errors.IdempotencyKeyReused: StatusCode.INVALID_ARGUMENT,
     errors.InputRefused: StatusCode.INVALID_ARGUMENT,
     errors.OutputRefused: StatusCode.INVALID_ARGUMENT,
     errors.ArtifactRefused: StatusCode.INVALID_ARGUMENT,
