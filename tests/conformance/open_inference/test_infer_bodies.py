@@ -34,11 +34,11 @@ def test_a_request_reads_as_specified(case: dict[str, Any]) -> None:
     body = json.dumps(case["body"]).encode()
     if "error" in case:
         with pytest.raises(errors.GatewayError) as caught:
-            read_infer(body, signature)
+            read_infer(body, signature, model="m")
         assert type(caught.value).__name__ == case["error"]
         assert case["says"] in caught.value.detail
         return
-    request, request_id, _ = read_infer(body, signature)
+    request, request_id, _ = read_infer(body, signature, model="m")
     assert request_id == case["id"]
     assert list(request.outputs) == case["outputs"]
     assert [tensor.name for tensor in request.inputs] == [spec.name for spec in signature.inputs]
