@@ -93,6 +93,7 @@ class _Walk:
         self._callers = callers
         self._known = known
         self._kept = kept
+        self._who = ""
         self.faults: list[str] = []
         self.answers: Counter[int] = Counter()
 
@@ -109,16 +110,13 @@ class _Walk:
                         self._ask(operation, mode, session)
 
     def _ask(self, operation: Any, mode: GenerationMode, session: requests.Session) -> None:
-        who = ""
-
         @self._kept
         @given(case=operation.as_strategy(generation_mode=mode), names_what_is_there=st.booleans())
         def ask(case: Any, names_what_is_there: bool) -> None:
-            nonlocal who
             if names_what_is_there:
                 given = case.path_parameters or {}
                 case.path_parameters = {name: self._known.get(name, value) for name, value in given.items()}
-            for who, headers in self._callers.items():
+            for self._who, headers in self._callers.items():
                 answer = case.call(base_url=self._address, headers=headers, session=session)
                 self.answers[answer.status_code] += 1
                 assert answer.status_code != 500, answer.text
@@ -129,7 +127,7 @@ class _Walk:
         except Unsatisfiable:
             pass  # nothing that this operation takes can be wrong
         except (FailureGroup, Exception) as fault:  # noqa: BLE001  all faults at once
-            self.faults.append(f"{operation.method.upper()} {operation.path} by {who}: {fault}")
+            self.faults.append(f"{operation.method.upper()} {operation.path} by {self._who}: {fault}")
 
 
 def _takes_anything(operation: Any) -> bool:
