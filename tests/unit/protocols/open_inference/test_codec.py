@@ -160,7 +160,7 @@ def test_half_precision_has_its_sentence_before_all_else() -> None:
 @pytest.mark.parametrize(
     "values", [{"data": ["?"]}, {"parameters": {"binary_data_size": 2}}], ids=["JSON", "raw bytes"]
 )
-def test_brain_floats_have_their_sentence_before_all_else(values: dict[str, Any]) -> None:
+def test_brain_floats_have_their_sentence_before_all_else(values: dict[str, object]) -> None:
     entry = {name: value for name, value in an_input(datatype="BF16").items() if name != "data"} | values
     assert refusal(a_body(entry), one(Datatype.FP32, -1), SignatureMismatch) == (
         "input 'x': no model of this server takes BF16; this one takes FP32"
