@@ -311,6 +311,8 @@ async def test_ten_thousand_tiny_streams_do_no_harm(tmp_path: Path, demo: DemoMo
         async with calling(world) as ask:
             metadata = await _served(world, demo)
             message = _infer(demo)
+            await _until_free(ask, demo, metadata)
+            n_tasks = len(asyncio.all_tasks())
 
             async def tiny(n: int) -> StatusCode:
                 stream = ask.stream(metadata)
@@ -333,6 +335,9 @@ async def test_ten_thousand_tiny_streams_do_no_harm(tmp_path: Path, demo: DemoMo
             assert codes <= {*known, StatusCode.INTERNAL}, codes
         async with calling(world) as ask:
             await _until_free(ask, demo, metadata)
+            async with asyncio.timeout(10):  # none is left behind, nor what it waited for
+                while len(asyncio.all_tasks()) > n_tasks:
+                    await ask("ServerLive")
             assert (await ask("ModelInfer", a_request(demo), metadata=metadata)).model_name == "bc"
         metrics = world.app.metrics
         failed = metrics.registry.get_sample_value(

@@ -15,6 +15,7 @@ from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.tensors.tensor import Tensor
 
 HERE = Path(__file__).parent
+TOKENS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 REQUESTS = json.loads((HERE / "infer_requests.json").read_text(encoding="utf-8"))
 ANSWERS = json.loads((HERE / "infer_answers.json").read_text(encoding="utf-8"))
 
@@ -24,7 +25,7 @@ def an_array(value: object, datatype: Datatype) -> np.ndarray:
     if datatype is Datatype.BYTES:
         flat = [element.encode() for element in array.ravel().tolist()]
         return np.array(flat, dtype=np.object_).reshape(array.shape)
-    flat = [np.nan if element == "NaN" else element for element in array.ravel().tolist()]
+    flat = [TOKENS.get(element, element) for element in array.ravel().tolist()]
     return np.array(flat, dtype=datatype.numpy).reshape(array.shape)
 
 

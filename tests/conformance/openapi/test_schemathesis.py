@@ -49,6 +49,7 @@ async def test_every_answer_is_described(tmp_path: Path, demo: DemoModel) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 async def test_every_answer_is_described_to_many_requests(tmp_path: Path, demo: DemoModel) -> None:
     await _walk(tmp_path, demo, max_examples=25, derandomize=False)
 
