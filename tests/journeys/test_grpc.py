@@ -311,6 +311,8 @@ async def test_ten_thousand_tiny_streams_do_no_harm(tmp_path: Path, demo: DemoMo
         async with calling(world) as ask:
             metadata = await _served(world, demo)
             message = _infer(demo)
+            await _until_free(ask, demo, metadata)
+            n_tasks = len(asyncio.all_tasks())
 
             async def tiny(n: int) -> StatusCode:
                 stream = ask.stream(metadata)
@@ -329,10 +331,15 @@ async def test_ten_thousand_tiny_streams_do_no_harm(tmp_path: Path, demo: DemoMo
             codes = set(await asyncio.gather(*(tiny(n) for n in range(10_000))))
             known = {StatusCode.OK, StatusCode.CANCELLED, StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED}
             assert StatusCode.OK in codes
-            # INTERNAL is what grpcio calls its own write to a call that the server has refused meanwhile.
+            # INTERNAL ("Internal error from Core") is told of calls that no method of ours has seen; why is not known. It is
+            # no refusal by our bounds: with bounds of 20,000 as many come, and without a cancelled stream too. So this
+            # test tells that no harm is done; that the bounds hold, the one before it tells.
             assert codes <= {*known, StatusCode.INTERNAL}, codes
         async with calling(world) as ask:
             await _until_free(ask, demo, metadata)
+            async with asyncio.timeout(10):  # none is left behind, nor what it waited for
+                while len(asyncio.all_tasks()) > n_tasks:
+                    await ask("ServerLive")
             assert (await ask("ModelInfer", a_request(demo), metadata=metadata)).model_name == "bc"
         metrics = world.app.metrics
         failed = metrics.registry.get_sample_value(

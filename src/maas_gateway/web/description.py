@@ -55,12 +55,16 @@ _REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
         f"version 2 of '{DEMO_MODEL}' is quarantined and waits for a person",
     ),
     413: ("The body is too large.", "the body is larger than the 16777216 bytes that are accepted"),
+    429: (
+        "A limit that covers you is reached; see Retry-After and RateLimit-*.",
+        "the limit of 600 requests in 60 s for this model is reached",
+    ),
     500: ("An unexpected fault.", UNEXPECTED),
     501: ("An encoding that this door does not read.", "Content-Encoding: gzip, deflate or none"),
     503: ("The model is not loaded, or its queue is full; see Retry-After.", f"model '{DEMO_MODEL}' is not ready"),
     504: ("Time ran out.", "the deadline of the request has passed"),
 }
-PREDICTION_ERRORS: Final = (400, 401, 403, 404, 413, 500, 501, 503, 504)
+PREDICTION_ERRORS: Final = (400, 401, 403, 404, 413, 429, 500, 501, 503, 504)
 
 Schema = Mapping[str, object]
 Need = Permission | Literal["any", "public"]

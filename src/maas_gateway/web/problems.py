@@ -1,7 +1,8 @@
 """From an error's class to an HTTP status; the only place where those numbers stand.
 
 Source: RFC 9110 section 15; RFC 9457 (problem details); RFC 6750 section 3 (WWW-Authenticate);
-draft-ietf-httpapi-ratelimit-headers-06 section 3 (RateLimit-Limit, -Remaining, -Reset).
+draft-ietf-httpapi-ratelimit-headers-06 section 3 (RateLimit-Limit, -Remaining, -Reset); RFC 9110 section 12.5.3 for an
+Accept-Encoding that tells what a request may be encoded by.
 """
 
 import math
@@ -25,6 +26,7 @@ from maas_gateway.errors import (
     Unauthenticated,
     Unavailable,
     Unsupported,
+    UnsupportedEncoding,
 )
 
 STATUS: Final[Mapping[type[GatewayError], int]] = MappingProxyType(
@@ -70,6 +72,8 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, PermissionDenied):
         challenge = f'Bearer realm="{REALM}", error="insufficient_scope"'
         headers.append((b"www-authenticate", challenge.encode()))
+    if isinstance(error, UnsupportedEncoding):
+        headers.append((b"accept-encoding", b"gzip, deflate"))
     wait = str(max(1, math.ceil(error.retry_after_s or 1))).encode()
     if error.retry_after_s is not None or isinstance(error, Unavailable | QuotaExceeded):
         headers.append((b"retry-after", wait))

@@ -98,7 +98,7 @@ def test_a_message_is_read_as_the_json_of_the_same_request(case: dict[str, Any])
         pytest.skip(OF_JSON_ONLY[case["name"]])
     signature = ModelSignature.from_json(REQUESTS["signatures"][case["signature"]])
     body = json.dumps(case["body"]).encode()
-    _both_ways(case, signature, _message(case["body"], bytes(8)), lambda: read_infer(body, signature))
+    _both_ways(case, signature, _message(case["body"], bytes(8)), lambda: read_infer(body, signature, model="m"))
 
 
 @pytest.mark.parametrize(

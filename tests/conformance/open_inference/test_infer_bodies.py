@@ -15,6 +15,7 @@ from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.tensors.tensor import Tensor
 
 HERE = Path(__file__).parent
+TOKENS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 REQUESTS = json.loads((HERE / "infer_requests.json").read_text(encoding="utf-8"))
 ANSWERS = json.loads((HERE / "infer_answers.json").read_text(encoding="utf-8"))
 
@@ -24,7 +25,7 @@ def an_array(value: object, datatype: Datatype) -> np.ndarray:
     if datatype is Datatype.BYTES:
         flat = [element.encode() for element in array.ravel().tolist()]
         return np.array(flat, dtype=np.object_).reshape(array.shape)
-    flat = [np.nan if element == "NaN" else element for element in array.ravel().tolist()]
+    flat = [TOKENS.get(element, element) for element in array.ravel().tolist()]
     return np.array(flat, dtype=datatype.numpy).reshape(array.shape)
 
 
@@ -34,11 +35,11 @@ def test_a_request_reads_as_specified(case: dict[str, Any]) -> None:
     body = json.dumps(case["body"]).encode()
     if "error" in case:
         with pytest.raises(errors.GatewayError) as caught:
-            read_infer(body, signature)
+            read_infer(body, signature, model="m")
         assert type(caught.value).__name__ == case["error"]
         assert case["says"] in caught.value.detail
         return
-    request, request_id, _ = read_infer(body, signature)
+    request, request_id, _ = read_infer(body, signature, model="m")
     assert request_id == case["id"]
     assert list(request.outputs) == case["outputs"]
     assert [tensor.name for tensor in request.inputs] == [spec.name for spec in signature.inputs]

@@ -42,7 +42,7 @@ def header_length(header: bytes, body_bytes: int) -> int:
         MalformedBody: it is no number, or no number of bytes that the body has.
     """
     text = header.strip()
-    if not text.lstrip(b"-").isdigit() or len(text) > _MAX_LENGTH_DIGITS:
+    if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_LENGTH_DIGITS:
         raise MalformedBody("the header Inference-Header-Content-Length must be a number of bytes")
     length = int(text)
     if not 0 <= length <= body_bytes:

@@ -75,7 +75,7 @@ def read_infer(body: bytes, signature: ModelSignature, *, header: bytes | None =
     names: tuple[str, ...] = ()
     form = AnswerForm(is_binary=True) if parameters.is_binary else PLAIN
     if "outputs" in document:
-        names, outputs = read_outputs(document["outputs"], signature)
+        names, outputs = read_outputs(document["outputs"], signature, model)
         form = AnswerForm(parameters.is_binary, outputs) if outputs else form
     request = InferenceRequest(tensors, n_rows, names, parameters.priority, parameters.timeout_s)
     return Asked(request, request_id or None, form)

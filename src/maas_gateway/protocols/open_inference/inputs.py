@@ -1,7 +1,7 @@
 """One input object of an infer request as a tensor.
 
 Rules: `data` is a list, nested or flat, rectangular, row-major; only its number of elements must be
-that of `shape`. Values are of the datatype, in its range, finite. FP16 and BF16 are not carried by JSON.
+that of `shape`. Values are of the datatype, in its range, finite. JSON does not carry FP16; no model here takes BF16.
 BYTES are UTF-8 strings, or base64 with the parameter `content_type` of `base64`. Values come as `data`
 only: neither as binary data nor in shared memory.
 
@@ -85,6 +85,10 @@ def check_datatype(value: object, spec: TensorSpec) -> Datatype:
     """
     if not isinstance(value, str):
         raise MalformedBody(f"input '{spec.name}': 'datatype' must be a string")
+    if value in _SERVED_BY_NONE:
+        raise SignatureMismatch(
+            f"input '{spec.name}': no model of this server takes {value}; this one takes {spec.datatype}"
+        )
     datatype = _DATATYPES.get(value)
     if datatype is None:
         raise SignatureMismatch(
@@ -147,7 +151,9 @@ def _read_data(data: object, shape: tuple[int, ...], spec: TensorSpec, dialect: 
 
 
 _MAX_SIZE: Final = 2**63 - 1
-_NOT_IN_JSON: Final = frozenset({"FP16", "BF16"})
+_NOT_IN_JSON: Final = frozenset({"FP16"})
+_SERVED_BY_NONE: Final = frozenset({"BF16"})
+"""Datatypes of the protocol that no engine here takes at its edge: a model that has them there is refused when it is uploaded."""
 _DATATYPES: Final[Mapping[str, Datatype]] = MappingProxyType({datatype.value: datatype for datatype in Datatype})
 _NAMES: Final = MappingProxyType({datatype: datatype.value for datatype in Datatype})
 _UTF8: Final = Dialect(type_names=_NAMES, strings=Strings.UTF8)

@@ -55,8 +55,15 @@ class AnswerForm(NamedTuple):
 PLAIN: Final = AnswerForm()
 
 
-def read_outputs(entries: object, signature: ModelSignature) -> tuple[tuple[str, ...], Mapping[str, OutputForm]]:
+def read_outputs(
+    entries: object, signature: ModelSignature, model: str
+) -> tuple[tuple[str, ...], Mapping[str, OutputForm]]:
     """Return the names of the outputs asked for, and how those are wanted that say so.
+
+    Args:
+        entries: what the request has as `outputs`.
+        signature: of the version that will answer.
+        model: its name, for sentences.
 
     Raises:
         MalformedBody: it is no list of objects with a name each.
@@ -74,7 +81,7 @@ def read_outputs(entries: object, signature: ModelSignature) -> tuple[tuple[str,
             raise MalformedBody(f"outputs[{position}] must be an Object whose 'name' is a string")
         if name not in known:
             raise SignatureMismatch(
-                f"unexpected inference output {quoted(name)} for model; its outputs are: {', '.join(sorted(known))}"
+                f"unexpected inference output {quoted(name)} for model '{model}'; its outputs are: {', '.join(sorted(known))}"
             )
         if name in names:
             raise SignatureMismatch(f"output '{name}' is asked for twice")

@@ -29,7 +29,8 @@ from maas_gateway.web.door import Door, PredictionLimits
 from maas_gateway.web.exchange import Exchange, Receive, Scope, Send
 from maas_gateway.web.problems import status_of
 
-PREFIX: Final = "/v1/models"
+_FAMILY: Final = ("/v1/", "/V1/")
+_PREFIX: Final = "/v1/models"
 
 _POST: Final = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(predict|classify|regress)", re.IGNORECASE | re.ASCII
@@ -78,7 +79,7 @@ class TFServingRoutes:
     @staticmethod
     def takes(path: str) -> bool:
         """Tell whether a path is this door's."""
-        return path.startswith(PREFIX)
+        return path.startswith(_FAMILY)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
@@ -89,6 +90,8 @@ class TFServingRoutes:
             return self._infer(exchange, principal, *target)
         if exchange.method == "GET" and (matched := _GET.fullmatch(exchange.path)) is not None:
             return self._read(exchange, principal, matched)
+        if not exchange.path.lower().startswith(_PREFIX):
+            raise NotFound("Not Found")
         raise MalformedBody(f"Malformed request: {exchange.method} {exchange.path}")
 
     async def _infer(self, exchange: Exchange, principal: Principal, ref: ModelRef, verb: str) -> None:

@@ -150,11 +150,20 @@ def test_such_a_number_in_an_input_without_a_name_is_refused_by_its_position() -
     assert refusal(f'{{"inputs": [{{"name": {deep}, "data": [NaN]}}]}}'.encode()).startswith("inputs[0]: JSON has no")
 
 
-@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
-def test_half_precision_has_its_sentence_before_all_else(datatype: Datatype) -> None:
-    body = a_body(an_input(datatype=datatype, data=["?"]))
+def test_half_precision_has_its_sentence_before_all_else() -> None:
+    body = a_body(an_input(datatype="FP16", data=["?"]))
     assert refusal(body, one(Datatype.FP32, -1), InvalidRequest) == (
-        f"receiving {datatype} data via JSON is not supported. Please use the binary data format for input x"
+        "receiving FP16 data via JSON is not supported. Please use the binary data format for input x"
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [{"data": ["?"]}, {"parameters": {"binary_data_size": 2}}], ids=["JSON", "raw bytes"]
+)
+def test_brain_floats_have_their_sentence_before_all_else(values: dict[str, object]) -> None:
+    entry = {name: value for name, value in an_input(datatype="BF16").items() if name != "data"} | values
+    assert refusal(a_body(entry), one(Datatype.FP32, -1), SignatureMismatch) == (
+        "input 'x': no model of this server takes BF16; this one takes FP32"
     )
 
 

@@ -96,7 +96,7 @@ def read_infer(message: InferMessage, signature: ModelSignature) -> codec.Asked:
     form = PLAIN
     if message.outputs:
         entries = [_output(entry, position) for position, entry in enumerate(message.outputs)]
-        names, outputs = read_outputs(entries, signature)
+        names, outputs = read_outputs(entries, signature, message.name)
         form = AnswerForm(outputs=outputs) if outputs else PLAIN
     request = InferenceRequest(tensors, n_rows, names, parameters.priority, parameters.timeout_s)
     return codec.Asked(request, message.request_id or None, form)
@@ -224,9 +224,10 @@ def _read_input(entry: memoryview, position: int, signature: ModelSignature, raw
 def _sizes(value: Value, what: str) -> list[int]:
     if isinstance(value, int):
         return [signed(value)]
-    if len(value) > 10 * MAX_RANK:
+    content = octets(value, f"{what}: 'shape'")
+    if len(content) > 10 * MAX_RANK:
         raise SignatureMismatch(f"{what}: 'shape' has more than {MAX_RANK} dimensions")
-    return [signed(size) for size in wire.numbers(value, f"{what}: 'shape'")]
+    return [signed(size) for size in wire.numbers(content, f"{what}: 'shape'")]
 
 
 def _output(entry: memoryview, position: int) -> dict[str, object]:
@@ -269,7 +270,7 @@ def _parameter(parameter: memoryview, what: str) -> object:
                 found = signed(value)
             case 3, _:
                 found = text(value, f"{what}: a parameter")
-            case 4, memoryview() if kind == wire.FIXED64:
+            case 4, bytes() if kind == wire.FIXED64:
                 found = struct.unpack("<d", value)[0]
             case 5, int():
                 found = value

@@ -17,6 +17,7 @@ import numpy as np
 
 from maas_gateway.errors import InvalidRequest, MalformedBody, SignatureMismatch
 from maas_gateway.protocols.open_inference.binary import shaped
+from maas_gateway.protocols.open_inference.grpc import wire
 from maas_gateway.protocols.open_inference.grpc.wire import LENGTH, VARINT, Value, fields, octets, packed
 from maas_gateway.tensors.datatypes import Datatype
 from maas_gateway.tensors.signature import TensorSpec
@@ -106,7 +107,8 @@ def _numbers(contents: memoryview, spec: TensorSpec) -> np.ndarray:
 def _piece(kind: int, value: Value, spec: TensorSpec, what: str) -> list[np.ndarray]:
     dtype = spec.datatype.numpy
     if spec.datatype.is_float:
-        content = octets(value, what)
+        content = value if wire.FIXED_BYTES.get(kind) == dtype.itemsize else octets(value, what)
+        assert not isinstance(content, int)
         if len(content) % dtype.itemsize:
             raise MalformedBody(f"{what} has a number that is cut short")
         return [np.frombuffer(content, dtype)] if len(content) else []

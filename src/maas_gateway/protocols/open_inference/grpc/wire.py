@@ -15,17 +15,17 @@ import numpy as np
 from maas_gateway.errors import MalformedBody
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+FIXED_BYTES: Final = {FIXED64: 8, FIXED32: 4}
 MAX_FIELDS: Final = 4_096
 """Of one message, where its reader says nothing else."""
 MAX_TEXT_BYTES: Final = 1 << 16
 
 _MORE: Final = 0x80
 _MAX_VARINT_BYTES: Final = 10
-_FIXED: Final = {FIXED64: 8, FIXED32: 4}
 _BLOCK_BYTES: Final = 1 << 20
 
-Value = int | memoryview
-"""A varint, or the bytes of anything else."""
+Value = int | memoryview | bytes
+"""A varint; the content of a field that has a length; or the four or eight bytes of a fixed number."""
 
 
 def fields(message: memoryview, what: str, *, max_fields: int = MAX_FIELDS) -> Iterator[tuple[int, int, Value]]:
@@ -52,14 +52,15 @@ def fields(message: memoryview, what: str, *, max_fields: int = MAX_FIELDS) -> I
             value, at = _varint(message, at, what)
             yield tag >> 3, kind, value
             continue
-        elif kind in _FIXED:
-            length = _FIXED[kind]
+        elif kind in FIXED_BYTES:
+            length = FIXED_BYTES[kind]
         else:
             raise MalformedBody(f"{what} has a field of the wire type {kind}, which no field has")
         start, at = at, at + length
         if at > end:
             raise MalformedBody(f"{what} is cut short")
-        yield tag >> 3, kind, message[start:at]
+        content = message[start:at]
+        yield tag >> 3, kind, content if kind == LENGTH else bytes(content)
 
 
 def text(value: Value, what: str) -> str:
@@ -83,7 +84,7 @@ def octets(value: Value, what: str) -> memoryview:
     Raises:
         MalformedBody: it is a number.
     """
-    if isinstance(value, int):
+    if not isinstance(value, memoryview):
         raise MalformedBody(f"{what} is a number")
     return value
 

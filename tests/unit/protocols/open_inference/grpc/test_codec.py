@@ -73,6 +73,13 @@ def test_numbers_that_are_not_packed_are_read() -> None:
     np.testing.assert_array_equal(_read(message).request.inputs[0].array, [[1.5, 2.5]])
 
 
+def test_numbers_of_another_width_are_refused() -> None:
+    wide = bytes((0x31,)) + np.array([1.5, 2.5], "<f4").tobytes()  # eight bytes as one fixed number
+    tensor = written("inference.ModelInferRequest.InferInputTensor", BARE) + codec.wire.field(5, wide)
+    with pytest.raises(errors.MalformedBody, match="input 'x': contents is a number"):
+        _read(codec.wire.field(1, b"m") + codec.wire.field(5, tensor))
+
+
 def test_parameters_are_honoured_whatever_their_type() -> None:
     asked = _read(
         _message(

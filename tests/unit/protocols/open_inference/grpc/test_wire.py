@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maas_gateway.errors import MalformedBody
@@ -100,6 +100,8 @@ def test_packed_varints_that_are_none_are_refused(content: bytes, says: str) -> 
 
 
 @given(st.binary(max_size=64))
+@example(b"\x09" + bytes(8)).via("a name of eight bytes as a fixed number")
+@example(b"\x3d" + bytes(4)).via("raw bytes of four bytes as a fixed number")
 def test_any_bytes_are_taken_apart_or_refused(message: bytes) -> None:
     try:
         found = take_apart(message)
