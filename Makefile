@@ -58,6 +58,7 @@ test: $(VENV)/.development ## The whole suite: under 15 minutes. Installs Chromi
 	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m "not slow" $(AFTER_CHECK)
 
 test-slow: $(VENV)/.development ## What takes longer.
+	@sh tests/install_clients.sh all
 	@$(BIN)/python -m pytest -q -m slow
 
 exploits: $(VENV)/.development ## Which hostile files are live in old releases of Keras, and who notices them: about 20 minutes.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Clients that others wrote, by their hashes, in environments of their own beside the one of `make`.
+# Clients that others wrote (all of them, or those that `make test` tries), by their hashes, in environments of their own beside the one of `make`.
 pins=tests/clients
 pip="--quiet --disable-pip-version-check --only-binary=:all: --require-hashes"
 
@@ -23,10 +23,11 @@ make_folder() {
 
 not_here() {
   rm -rf "$1"
-  echo "They cannot be installed: their tests will be skipped. To enable them: sh tests/install_clients.sh"
+  echo "They cannot be installed: their tests will be skipped. To enable them: sh tests/install_clients.sh all"
 }
 
 make_environment .venv/clients "$pins/requirements.txt"
+[ "${1-}" = all ] || exit 0 # the rest is for `make test-slow`
 # MLServer holds FastAPI and Starlette below what KServe has.
 make_environment .venv/clients-mlserver "$pins/requirements_mlserver.txt"
 # TensorFlow Serving's messages need TensorFlow, which the environment of `make` has.

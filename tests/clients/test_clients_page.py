@@ -27,8 +27,9 @@ NEEDED = {
 N_EXAMPLES = 9
 
 
+@pytest.mark.slow  # it needs every environment; `make test-slow` makes them
 @pytest.mark.skipif(
-    not all(place.exists() for place in NEEDED.values()), reason="no clients: sh tests/install_clients.sh"
+    not all(place.exists() for place in NEEDED.values()), reason="no clients: sh tests/install_clients.sh all"
 )
 async def test_every_example_of_the_clients_page_gets_the_models_answer(tmp_path: Path, demo: DemoModel) -> None:
     blocks = re.findall(r"```(sh|python) ?([\w-]*)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -18,7 +18,7 @@ WITHIN_S = 120
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.services,
-    pytest.mark.skipif(not PYTHON.exists(), reason="no clients: sh tests/install_clients.sh"),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no clients: sh tests/install_clients.sh all"),
 ]
 
 

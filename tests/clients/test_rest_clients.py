@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 
 def _needs(place: Path) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not place.exists(), reason="no clients: sh tests/install_clients.sh")
+    return pytest.mark.skipif(not place.exists(), reason="no clients: sh tests/install_clients.sh all")
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,9 @@ async def test_kserves_client_works_unmodified_over_both_protocols(offer: Offer)
         assert second[f"texts {is_binary}"] == TEXTS
 
 
+@pytest.mark.slow  # an environment of its own
 @_needs(MLSERVER)
-@pytest.mark.parametrize("form", [pytest.param((), marks=pytest.mark.slow), ("-b",)], ids=["as JSON", "as raw bytes"])
+@pytest.mark.parametrize("form", [(), ("-b",)], ids=["as JSON", "as raw bytes"])
 async def test_mlservers_command_answers_each_line_or_says_why_not(
     offer: Offer, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
@@ -223,15 +224,14 @@ async def test_curl_is_answered_as_tensorflow_servings_documentation_has_it(offe
         assert (int(told), json.loads(answer)[member]) == (status, expected), (path, printed)
 
 
-@pytest.mark.skipif(not has_perf_analyzer(), reason="no perf_analyzer: sh tests/install_clients.sh")
+@pytest.mark.slow  # an environment of its own
+@pytest.mark.skipif(not has_perf_analyzer(), reason="no perf_analyzer: sh tests/install_clients.sh all")
 @pytest.mark.parametrize(
     "form",
     [
         ("-i", "http"),
-        pytest.param(
-            ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"), marks=pytest.mark.slow
-        ),
-        pytest.param(("-i", "grpc"), marks=pytest.mark.slow),
+        ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"),
+        ("-i", "grpc"),
         ("-i", "grpc", "--streaming"),
     ],
     ids=["raw bytes over HTTP", "JSON over HTTP", "gRPC", "streams of gRPC"],

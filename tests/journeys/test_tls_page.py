@@ -9,7 +9,10 @@ import pytest
 
 from builders.processes import PROGRAM, environment, free_port
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on the path")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on the path"),
+]
 
 PAGE = Path(__file__).parents[2] / "docs" / "tls.md"
 
