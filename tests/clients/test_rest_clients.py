@@ -90,7 +90,7 @@ TRITON_REFUSED = {
     "shape": ("400", f"{BAD_SHAPE} [2, 7]"),
     "input": ("400", "unknown input 'other'; the model's inputs are: measurements"),
     "datatype": ("400", "input 'measurements': expected FP32 and got FP64"),
-    "output": ("400", "unexpected inference output 'other' for model; its outputs are: benign"),
+    "output": ("400", "unexpected inference output 'other' for model 'bc'; its outputs are: benign"),
     "no text": ("400", "input 'IN_BYTES': a text is not UTF-8, which this model needs"),
     "FP16 as JSON": (
         "400",

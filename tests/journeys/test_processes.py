@@ -68,7 +68,7 @@ def test_the_record_of_the_first_start_is_private_and_whole(demo_dir: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o600
     record = json.loads(path.read_text())
     assert set(record) == {
-        "base_url", "operator", "tenant", "owner", "publisher", "invoker", "model", "example"
+        "base_url", "grpc", "operator", "tenant", "owner", "publisher", "invoker", "model", "example"
     }  # fmt: skip
     assert (record["tenant"], record["model"], len(record["example"]["instances"][0])) == ("demo", "breast-cancer", 30)
 
