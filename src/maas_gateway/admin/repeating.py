@@ -70,7 +70,7 @@ async def _once(request: Request, text: str, answered: Handler) -> Response:
     key, body = check_key(text), await read_bytes(request, MAX_BODY_BYTES)
     target = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
     repeats = gateway_of(request).repeats
-    before = await repeats.begin(principal, key, fingerprint_of(request.method, target, body))
+    before = await repeats.begin(principal, key, fingerprint_of(key, request.method, target, body))
     if before is not None:
         return Response(before.body, before.status, {**dict(before.headers), REPLAYED: "true"})
     try:
