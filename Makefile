@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MAAS_DATA_DIR ?= var
 PORT ?= 8080
 WORKERS ?= 1
-# For two cores: what computes gets a worker a core; what waits a third of the time, for children and databases, one more.
+# For two cores: what computes gets a worker a core; what waits a quarter of the time, for children and databases, one more.
 UNIT_WORKERS ?= 2
 TEST_WORKERS ?= 3
 # One worker runs a file, so that what its tests share is made once; long files come first.

@@ -75,7 +75,7 @@ class PostgresServer:
 
     def copy(self, **templates: str) -> None:
         """Create databases, each as another one is that nobody is connected to."""
-        # As files, which takes half the time of the log that is the default.
+        # As files, which is quicker than by the log, the default.
         copied = (f'CREATE DATABASE "{name}" TEMPLATE "{of}" STRATEGY FILE_COPY' for name, of in templates.items())
         self._run_each(*copied)
 

@@ -1,6 +1,7 @@
 """Acts with an Idempotency-Key: sent twice they are done once, and what is kept of them opens to nobody else."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import sqlalchemy as sa
 
 from builders.gateways import Account, World, joined_gateway, running_gateway
 from maas_gateway.controlplane.sweep import sweep
+from maas_gateway.crypto.aead import frame
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
 from maas_gateway.idempotency.request import LIFE, PATIENCE, fingerprint_of
@@ -105,6 +108,19 @@ async def test_secret_that_was_told_once_is_readable_in_no_row(world: World) -> 
     assert key not in str(dict(row))
 
 
+async def test_password_that_a_request_brings_cannot_be_tried_against_its_row(world: World) -> None:
+    """The same request under two keys leaves rows that have nothing in common: without the key there is nothing to try."""
+    body = {"current": "not the password", "new": "another long password"}
+    owner = await world.principal(world.owners["acme"])
+    for key in (new_key(), new_key()):
+        fingerprint = fingerprint_of(key, "POST", "/admin/v1/password?", orjson.dumps(body))
+        assert await world.gateway.repeats.begin(owner, key, fingerprint) is None
+    first, second = await kept(world)
+    assert first["fingerprint"] != second["fingerprint"]
+    plain = hashlib.sha256(frame("POST", "/admin/v1/password?") + orjson.dumps(body)).hexdigest()
+    assert plain not in {first["fingerprint"], second["fingerprint"]}
+
+
 async def test_two_at_once_are_done_once(world_on_each: World) -> None:
     world = world_on_each
     owner, key = world.owners["acme"], new_key()
@@ -172,7 +188,7 @@ async def test_deletion_that_is_sent_again_is_answered_as_before(world: World) -
 async def test_request_that_broke_off_is_not_done_again_under_its_key(world: World) -> None:
     owner, key = world.owners["acme"], new_key()
     principal = await world.principal(owner)
-    fingerprint = fingerprint_of("POST", f"{USERS}?", b'{"name":"ada"}')
+    fingerprint = fingerprint_of(key, "POST", f"{USERS}?", b'{"name":"ada"}')
     assert await world.gateway.repeats.begin(principal, key, fingerprint) is None
     waiting = await asked(world, owner, key, body={"name": "ada"})
     assert (waiting.status_code, waiting.headers["retry-after"]) == (409, "1")

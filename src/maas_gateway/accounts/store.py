@@ -107,9 +107,7 @@ async def users_page(session: TenantSession, asked: Asked) -> Page[User]:
 
 async def enable_user(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
     """Enable or disable a user, whose tokens so far are worth nothing then; return whether there is such a one."""
-    changed = await session.update(USERS, USERS.c.id == subject, **_enabling(USERS, is_enabled=is_enabled))
-    await session.bump(TOPIC)
-    return bool(changed)
+    return await _enable(session, USERS, subject, is_enabled=is_enabled)
 
 
 async def rehash(session: TenantSession, user: User, password_hash: str) -> None:
@@ -150,17 +148,12 @@ async def service_account_named(session: TenantSession, name: str) -> ServiceAcc
 
 async def replace_secret(session: TenantSession, subject: SubjectId, secret_digest: str) -> None:
     """Replace a service account's secret; its tokens so far are worth nothing."""
-    following = SERVICE_ACCOUNTS.c.generation + 1
-    is_this = SERVICE_ACCOUNTS.c.id == subject
-    await session.update(SERVICE_ACCOUNTS, is_this, secret_digest=secret_digest, generation=following)
-    await session.bump(TOPIC)
+    await _end_generation(session, SERVICE_ACCOUNTS, subject, secret_digest=secret_digest)
 
 
 async def replace_password(session: TenantSession, subject: uuid.UUID, password_hash: str) -> None:
     """Replace a user's password; its tokens so far are worth nothing."""
-    following = USERS.c.generation + 1
-    await session.update(USERS, USERS.c.id == subject, password_hash=password_hash, generation=following)
-    await session.bump(TOPIC)
+    await _end_generation(session, USERS, subject, password_hash=password_hash)
 
 
 async def note_told(session: TenantSession, subject: uuid.UUID, to: SubjectId | None) -> None:
@@ -201,10 +194,7 @@ async def binding(session: TenantSession, binding_id: uuid.UUID) -> RoleBinding 
 
 async def enable_service_account(session: TenantSession, subject: uuid.UUID, *, is_enabled: bool) -> bool:
     """Enable or disable a service account, whose tokens so far are worth nothing then; return whether there is one."""
-    is_this = SERVICE_ACCOUNTS.c.id == subject
-    changed = await session.update(SERVICE_ACCOUNTS, is_this, **_enabling(SERVICE_ACCOUNTS, is_enabled=is_enabled))
-    await session.bump(TOPIC)
-    return bool(changed)
+    return await _enable(session, SERVICE_ACCOUNTS, subject, is_enabled=is_enabled)
 
 
 async def by_client_id(session: UnscopedSession, client_id: str) -> ServiceAccount | None:
@@ -388,9 +378,19 @@ def _changeable(key: APIKey) -> dict[str, Any]:
     }
 
 
-def _enabling(table: Table, *, is_enabled: bool) -> dict[str, Any]:
-    """Return what is written of an account that is enabled, or disabled: its generation ends then."""
-    return {"is_enabled": is_enabled} if is_enabled else {"is_enabled": False, "generation": table.c.generation + 1}
+async def _enable(session: TenantSession, table: Table, subject: uuid.UUID, *, is_enabled: bool) -> bool:
+    if not is_enabled:
+        return await _end_generation(session, table, subject, is_enabled=False)
+    changed = await session.update(table, table.c.id == subject, is_enabled=True)
+    await session.bump(TOPIC)
+    return bool(changed)
+
+
+async def _end_generation(session: TenantSession, table: Table, subject: uuid.UUID, **values: Any) -> bool:
+    """Change an account so that its tokens so far are worth nothing; return whether there is such a one."""
+    changed = await session.update(table, table.c.id == subject, generation=table.c.generation + 1, **values)
+    await session.bump(TOPIC)
+    return bool(changed)
 
 
 async def drop_every(session: TenantSession) -> None:

@@ -3,11 +3,11 @@
 import uuid
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
-from maas_gateway.admin.callers import RESPONSES, TOO_MANY, Caller, Gate, address_of
+from maas_gateway.admin.callers import TOO_MANY, Caller, Gate, address_of
 from maas_gateway.admin.paging import ByName, BySubject, next_cursor
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import (
     AccountAnswer,
     AccountsAnswer,
@@ -25,7 +25,7 @@ from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Accounts")
 
 Subject = Annotated[uuid.UUID, Path(description="The account's id.")]
 BindingId = Annotated[uuid.UUID, Path(description="The binding's id.")]

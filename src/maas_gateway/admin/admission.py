@@ -2,19 +2,19 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.model_schemas import NewRelease, VersionAnswer
 from maas_gateway.admin.models import Name, Number
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import OperationAnswer
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Models"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Models")
 
 Strict = Annotated[
     bool,

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from maas_gateway.accounts.api_key import APIKey
 from maas_gateway.admin.api_key_schemas import (
@@ -14,14 +14,14 @@ from maas_gateway.admin.api_key_schemas import (
     NewAPIKey,
     NewAPIKeyAnswer,
 )
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.paging import ByNameAndId, next_cursor
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Accounts")
 
 KeyId = Annotated[str, Path(description="The key's id, the middle of `maas_<id>_<secret>`.")]
 

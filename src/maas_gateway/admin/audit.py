@@ -2,10 +2,10 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.callers import Caller, Gate
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import EventAnswer, EventsAnswer
 from maas_gateway.permissions import Permission
 from maas_gateway.web.description import needs
@@ -13,7 +13,7 @@ from maas_gateway.web.description import needs
 MAX_NUMBER: Final = 2**31 - 1
 """The largest number that a chain can reach."""
 
-router: Final = APIRouter(prefix="/admin/v1/audit", tags=["Audit"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Audit", below="/audit")
 
 
 @router.get("/events", openapi_extra=needs(Permission.AUDIT_READ))

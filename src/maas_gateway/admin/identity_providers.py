@@ -3,22 +3,22 @@
 import uuid
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from maas_gateway.admin import examples
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.identity_provider_schemas import (
     IdentityProviderAnswer,
     IdentityProviderChange,
     IdentityProvidersAnswer,
     NewIdentityProvider,
 )
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Accounts"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Accounts")
 
 ProviderId = Annotated[uuid.UUID, Path(description="The identity provider's id.")]
 

@@ -3,15 +3,15 @@
 import uuid
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.callers import Caller, Gate
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import KeyringAnswer, KeyringsAnswer, OperationAnswer
 from maas_gateway.permissions import Permission
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Keys"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Keys")
 
 PurposeName = Annotated[
     str,

@@ -5,13 +5,13 @@ import base64
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.model_schemas import ModelAnswer, ModelsAnswer, VersionAnswer
 from maas_gateway.admin.paging import ByName, next_cursor
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import LabelTarget, OperationAnswer
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
@@ -26,7 +26,7 @@ from maas_gateway.web.description import needs, problem_answers
 from maas_gateway.web.exchange import length_of
 from maas_gateway.web.structured_fields import parse_dictionary, parse_item
 
-router: Final = APIRouter(prefix="/admin/v1/models", tags=["Models"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Models", below="/models")
 
 _SETTLE_S: Final = 10.0
 _IDLE_S: Final = 30.0

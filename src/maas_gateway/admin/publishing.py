@@ -2,10 +2,10 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from maas_gateway.admin import examples
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.publishing_schemas import (
     NewPublisherKey,
     NewPublishingRules,
@@ -13,12 +13,12 @@ from maas_gateway.admin.publishing_schemas import (
     PublisherKeysAnswer,
     PublishingRulesAnswer,
 )
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Publishing"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Publishing")
 
 KeyId = Annotated[str, Path(description="The key's id: its thumbprint (RFC 7638).")]
 

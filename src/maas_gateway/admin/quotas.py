@@ -4,9 +4,9 @@ import uuid
 from datetime import date
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.paging import ByDay, ById, next_cursor
 from maas_gateway.admin.quota_schemas import (
     BudgetLine,
@@ -20,14 +20,12 @@ from maas_gateway.admin.quota_schemas import (
     UsageAnswer,
     UsageLine,
 )
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(
-    prefix="/admin/v1", tags=["Quotas and usage"], responses=RESPONSES, route_class=IdempotentRoute
-)
+router: Final = management_router("Quotas and usage")
 
 QuotaId = Annotated[uuid.UUID, Path(description="The quota's id.")]
 Since = Annotated[date | None, Query(alias="from", description="The first day (UTC); none means 30 days before `to`.")]

@@ -7,13 +7,13 @@ key is looked at. A refusal changes nothing and is not kept.
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from maas_gateway.admin.callers import gateway_of, principal_of
+from maas_gateway.admin.callers import RESPONSES, gateway_of, principal_of
 from maas_gateway.errors import GatewayError, IdempotencyKeyReused, Unavailable
 from maas_gateway.idempotency.request import Answer, check_key, fingerprint_of
 from maas_gateway.web.bodies import MAX_BODY_BYTES, read_bytes
@@ -39,6 +39,16 @@ _DESCRIBED: Final[dict[str, Any]] = {
 }
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def management_router(tag: str, *, below: str = "") -> APIRouter:
+    """Return a router of the management API.
+
+    Args:
+        tag: under which the document lists its routes.
+        below: what their paths have in common after `/admin/v1`.
+    """
+    return APIRouter(prefix=f"/admin/v1{below}", tags=[tag], responses=RESPONSES, route_class=IdempotentRoute)
 
 
 class IdempotentRoute(APIRoute):
@@ -70,21 +80,25 @@ async def _once(request: Request, text: str, answered: Handler) -> Response:
     key, body = check_key(text), await read_bytes(request, MAX_BODY_BYTES)
     target = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
     repeats = gateway_of(request).repeats
-    before = await repeats.begin(principal, key, fingerprint_of(request.method, target, body))
+    before = await repeats.begin(principal, key, fingerprint_of(key, request.method, target, body))
     if before is not None:
         return Response(before.body, before.status, {**dict(before.headers), REPLAYED: "true"})
     try:
         response = await answered(_with_body(request, body))
-    except (RequestValidationError, HTTPException):
-        await repeats.forget(principal, key)
-        raise
-    except GatewayError as error:
-        if isinstance(error, Unavailable) or status_of(error) < 500:  # noqa: PLR2004  the class of the status
+    except (RequestValidationError, HTTPException, GatewayError) as error:
+        if _changed_nothing(error):
             await repeats.forget(principal, key)
         raise
     headers = tuple((name, value) for name, value in response.headers.items() if name != "content-length")
     await repeats.keep(principal, key, Answer(response.status_code, headers, bytes(response.body)))
     return response
+
+
+def _changed_nothing(error: Exception) -> bool:
+    """Tell whether an act was refused, or could not begin; after any other fault nobody knows."""
+    if isinstance(error, GatewayError):
+        return isinstance(error, Unavailable) or status_of(error) < 500  # noqa: PLR2004  the class of the status
+    return True
 
 
 def _with_body(request: Request, body: bytes) -> Request:

@@ -3,18 +3,18 @@
 import uuid
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from maas_gateway.admin import examples
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.paging import ById, next_cursor
 from maas_gateway.admin.quota_schemas import NewShare, ShareAnswer, ShareChange, SharesAnswer
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.permissions import Permission
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(prefix="/admin/v1", tags=["Shares"], responses=RESPONSES, route_class=IdempotentRoute)
+router: Final = management_router("Shares")
 
 ShareId = Annotated[uuid.UUID, Path(description="The share's id.")]
 

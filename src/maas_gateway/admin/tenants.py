@@ -2,12 +2,12 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
-from maas_gateway.admin.callers import RESPONSES, Caller, Gate
+from maas_gateway.admin.callers import Caller, Gate
 from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.quota_schemas import QuotaBody, TenantChange
-from maas_gateway.admin.repeating import IdempotentRoute
+from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import (
     NewTenant,
     OnboardedAnswer,
@@ -22,9 +22,7 @@ from maas_gateway.tenants.tenant import TenantState
 from maas_gateway.web.bodies import body_schema, read_body
 from maas_gateway.web.description import needs
 
-router: Final = APIRouter(
-    prefix="/admin/v1/tenants", tags=["Tenants"], responses=RESPONSES, route_class=IdempotentRoute
-)
+router: Final = management_router("Tenants", below="/tenants")
 
 Slug = Annotated[str, Path(description="The tenant's name in usernames.", examples=["acme"])]
 

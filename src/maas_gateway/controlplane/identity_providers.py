@@ -149,11 +149,11 @@ class ManageIdentityProviders:
         self._acting.announce(TOPIC)
 
     async def _check_issuer(self, principal: Principal, issuer: str) -> None:
-        slug, has_another = await store.slug_and_others(self._acting.database, principal.tenant, issuer)
         if issuer.rstrip("/") == self._own_issuer:
             raise InvalidRequest("issuer: that is this gateway itself")
         if "?" in issuer:
             raise InvalidRequest("issuer: an address without a query")
+        slug, has_another = await store.slug_and_others(self._acting.database, principal.tenant, issuer)
         try:
             self._hosts.check(issuer, slug)
         except ValueError as cause:

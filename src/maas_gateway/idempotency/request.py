@@ -1,13 +1,14 @@
 """A request with a key, and the answer that is kept of it.
 
 Rules: the key is the caller's secret: the database holds its digest, and the answer sealed under it, because an answer
-may tell a secret once; whoever reads the database can open it as little as any other secret's digest.
+may tell a secret once. What was asked for is told by its HMAC under the key, because a request may hold a password: a mere
+digest of it could be tried at the speed of SHA-256. Whoever reads the database gains as little as from a secret's digest.
 
 Source: draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 import base64
-import hashlib
+import hmac
 import json
 import re
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Final, Self
 
 from maas_gateway.crypto.aead import frame
 from maas_gateway.crypto.bearer import open_for_bearer, seal_for_bearer
+from maas_gateway.crypto.digests import sha256_hex
 from maas_gateway.errors import InvalidRequest
 
 LIFE: Final = timedelta(hours=24)
@@ -65,7 +67,7 @@ class Kept:
 
     Attributes:
         is_new: whether it was written just now.
-        fingerprint: SHA-256 of what was asked, hexadecimal.
+        fingerprint: of what was asked, see `fingerprint_of`.
         began_at: when it came.
         answer: sealed; None as long as there is none.
     """
@@ -90,9 +92,9 @@ def check_key(text: str) -> str:
 
 def digest_of(caller: str, key: str) -> str:
     """Return what a request of that caller with that key is found by."""
-    return hashlib.sha256(frame("idempotency key", caller, key)).hexdigest()
+    return sha256_hex(frame("idempotency key", caller, key))
 
 
-def fingerprint_of(method: str, target: str, body: bytes) -> str:
-    """Return what two requests have in common that ask for the same."""
-    return hashlib.sha256(frame(method, target) + body).hexdigest()
+def fingerprint_of(key: str, method: str, target: str, body: bytes) -> str:
+    """Return what two requests with one key have in common that ask for the same: HMAC-SHA-256, hexadecimal."""
+    return hmac.digest(key.encode(), frame(method, target) + body, "sha256").hex()

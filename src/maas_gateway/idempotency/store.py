@@ -12,12 +12,13 @@ from maas_gateway.idempotency.tables import IDEMPOTENT_REQUESTS as REQUESTS
 
 async def begin(session: TenantSession, digest: str, fingerprint: str, now: datetime, *, dead_before: datetime) -> Kept:
     """Write a request down, unless one with that key is there and not of before then; return what is there."""
-    mine = {"attempt": uuid.uuid4(), "fingerprint": fingerprint, "began_at": now, "answer": None}
+    attempt = uuid.uuid4()
+    mine = {"attempt": attempt, "fingerprint": fingerprint, "began_at": now, "answer": None}
     row = await session.insert_or_lock(REQUESTS, digest=digest, **mine)
-    if row["attempt"] != mine["attempt"] and row["began_at"] < dead_before:
+    if row["attempt"] != attempt and row["began_at"] < dead_before:
         await session.update(REQUESTS, REQUESTS.c.digest == digest, **mine)
         return Kept(True, fingerprint, now, None)
-    return Kept(row["attempt"] == mine["attempt"], row["fingerprint"], row["began_at"], row["answer"])
+    return Kept(row["attempt"] == attempt, row["fingerprint"], row["began_at"], row["answer"])
 
 
 async def keep(session: TenantSession, digest: str, answer: str) -> None:
