@@ -1,8 +1,9 @@
 """One database: its engine, its transactions, its change counters.
 
 Rules: a write transaction on SQLite begins IMMEDIATE, so that two writers queue instead of
-failing half-way; SQLite runs in WAL mode with foreign keys on and a busy timeout; the key store
-also overwrites what it deletes (`secure_delete`). A database that does not answer is `Unavailable`; a
+failing half-way, and those of one process take turns, first come, first served: SQLite's own queue is
+none, its writers look again after a pause and any of them may be the last; it runs in WAL mode with
+foreign keys on, and waits for another process as long as a disk may stall; the key store also overwrites what it deletes (`secure_delete`). A database that does not answer is `Unavailable`; a
 text with a NUL character, which PostgreSQL cannot keep, is refused on both engines alike. What a
 statement was given stands in no error's text, because errors are logged.
 """
@@ -24,7 +25,7 @@ from maas_gateway.errors import InvalidRequest, Unavailable
 from maas_gateway.identifiers import TenantId
 
 _WRITE = "maas_write"
-_BUSY_TIMEOUT_MS = 10_000
+_BUSY_TIMEOUT_S = 30
 _PURGE_ATTEMPTS = 50
 _PURGE_PAUSE_S = 0.1
 _NO_ANSWER = "the database does not answer"
@@ -46,6 +47,7 @@ class Database:
         self.url = url
         self.changes = changes
         self.engine = _engine(url, overwrites_deleted=overwrites_deleted, pool_size=pool_size)
+        self._writer = asyncio.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -60,6 +62,8 @@ class Database:
             Unavailable: the database does not answer, or not in time.
         """
         async with AsyncExitStack() as stack:
+            if is_write and self.is_sqlite:
+                await stack.enter_async_context(self._turn())
             opened = await self._connected(stack)
             connection = await opened.execution_options(**{_WRITE: is_write})
             try:
@@ -105,6 +109,19 @@ class Database:
         """Close every connection."""
         await self.engine.dispose()
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Have one writer of this process at a time; whoever waits for it holds no connection."""
+        try:
+            async with asyncio.timeout(_BUSY_TIMEOUT_S):
+                await self._writer.acquire()
+        except TimeoutError as cause:
+            raise Unavailable(_NO_ANSWER) from cause
+        try:
+            yield
+        finally:
+            self._writer.release()
+
     async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
         try:
             return await stack.enter_async_context(self.engine.connect())
@@ -138,7 +155,7 @@ def _engine(url: str, *, overwrites_deleted: bool, pool_size: int) -> AsyncEngin
     def _prepare(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves
         cursor = dbapi_connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a committed act survives a power cut
         cursor.execute("PRAGMA foreign_keys=ON")

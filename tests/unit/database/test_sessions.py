@@ -56,6 +56,11 @@ async def names(database: Database) -> set[str]:
         return {row["name"] for row in await session.rows(USERS)}
 
 
+async def _write(database: Database) -> None:
+    async with database.write(OURS) as session:
+        await session.insert(USERS, **user("ours"))
+
+
 async def test_tenants_session_reads_its_own_rows_only(database: Database) -> None:
     async with database.read(OURS) as session:
         assert [row["name"] for row in await session.rows(USERS)] == ["ours"]
@@ -221,6 +226,37 @@ async def test_all_connections_in_use_is_unavailable(tmp_path: Path) -> None:
                 await database.counters()
 
 
+async def test_writers_of_one_process_take_turns_and_leave_the_connections_to_readers(tmp_path: Path) -> None:
+    async with migrated(tmp_path, SQLITE, pool_size=2) as database:
+        database.engine.sync_engine.pool._timeout = 0.1  # type: ignore[attr-defined]
+        done: list[int] = []
+
+        async def write(number: int) -> None:
+            async with database.write(OURS) as session:
+                await session.insert(USERS, **user(f"user {number}"))
+                done.append(number)
+
+        async with asyncio.TaskGroup() as writers:
+            async with database.write(OURS):
+                for number in range(20):
+                    writers.create_task(write(number))
+                    await asyncio.sleep(0.01)
+                assert await database.counters() == {}
+            assert not done
+        assert done == list(range(20))
+
+
+async def test_writer_that_is_cancelled_while_it_waits_holds_up_nobody(tmp_path: Path) -> None:
+    async with migrated(tmp_path, SQLITE) as database:
+        async with database.write(OURS):
+            waiting = asyncio.create_task(_write(database))
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        async with asyncio.timeout(5):
+            await _write(database)
+
+
 @pytest.mark.parametrize("overwrites", [True, False], ids=["key store", "main"])
 async def test_sqlite_is_opened_safely(tmp_path: Path, *, overwrites: bool) -> None:
     async with (
@@ -232,7 +268,7 @@ async def test_sqlite_is_opened_safely(tmp_path: Path, *, overwrites: bool) -> N
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
         }
         overwritten = (await connection.exec_driver_sql("PRAGMA secure_delete")).scalar_one()
-    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 10_000}
+    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000}
     assert overwritten or not overwrites  # some builds of SQLite overwrite anyway
 
 
