@@ -7,6 +7,7 @@ process that supervises several workers lets go of the port with them, or new co
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -69,7 +70,7 @@ class WorkerConfig(uvicorn.Config):
 
 
 class DrainingLifespan(LifespanOn):
-    """Has the worker's end begin with readiness, once it has started."""
+    """Once the worker has started, has its end begin with readiness, and full collections pass over what is there."""
 
     config: WorkerConfig
 
@@ -77,6 +78,9 @@ class DrainingLifespan(LifespanOn):
         """Start the application."""
         await super().startup()
         if not self.should_exit:
+            # What is here now stays: without this a full collection walks all of it (0.17 s, twice in 12,800 predictions).
+            gc.collect()
+            gc.freeze()
             drain_on_signals(self.config.application.readiness, self.config.drain_s)
 
 
