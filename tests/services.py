@@ -138,6 +138,10 @@ class PostgresServer:
         raise RuntimeError(f"postgres did not answer within {START_S} s")
 
 
+class _PortTaken(RuntimeError):
+    """A server ended as soon as it was started."""
+
+
 class ValkeyServer:
     """A Valkey server of this test session, with nothing on disk, gone when it ends.
 
@@ -145,10 +149,14 @@ class ValkeyServer:
     """
 
     def __init__(self) -> None:
-        self.port = _free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        self.port = _free_port()
+        try:
+            self.start()
+        except _PortTaken:  # by whoever asked for any port just now
+            self.port = _free_port()
+            self.start()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it, empty, where it is not running."""
@@ -172,6 +180,8 @@ class ValkeyServer:
                     if connection.recv(7) == b"+PONG\r\n":
                         return
             except OSError:
+                if self._process.poll() is not None:
+                    raise _PortTaken(f"valkey ended at once: is port {self.port} taken?") from None
                 time.sleep(0.02)
         raise RuntimeError(f"valkey did not answer within {START_S} s")
 

@@ -19,9 +19,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.engine import make_url
 
 from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.auth.client_secrets import new_client_id, new_secret
+from maas_gateway.database.engine import Database
+from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
+from maas_gateway.database.migrations import migrate
 from maas_gateway.gateway import Gateway
 from maas_gateway.identifiers import TenantId
 from maas_gateway.place import prepare
@@ -33,6 +37,9 @@ ADDRESS = "http://127.0.0.1:8080"
 
 CHEAP_PASSWORDS: Mapping[str, int] = {"memory_kib": 8_192, "passes": 1}
 SQLITE = "sqlite"
+_SCHEMAS: dict[str, bytes] = {}
+"""SQLite's files of this version's schema without a row, by the database's name."""
+
 POSTGRES_SLOWLY = pytest.mark.parametrize(
     "database_url",
     [SQLITE, pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])],
@@ -202,11 +209,27 @@ async def running_gateway(folder: Path, database: str = SQLITE, **overrides: Any
         overrides: settings, for example `tokens={"life_s": 60}`.
     """
     settings = gateway_settings(folder, database, **overrides)
+    if database == SQLITE:
+        await _lay_schema(settings)
     await prepare(settings, makes_root_key=True)
     operator = Account("platform", "operator@platform", secrets.token_urlsafe(12), False)
     async with joined_gateway(settings, operator) as world:
         assert await world.gateway.provision.operator("operator", operator.secret)
         yield world
+
+
+async def _lay_schema(settings: Settings) -> None:
+    """Have both databases be of this version's schema already, which is made once in this process."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for url, changes, name in ((settings.main_url, CHANGES, "main"), (settings.keys_url, KEYS_CHANGES, "keys")):
+        file = Path(make_url(url).database or "")
+        if not file.exists():
+            if name not in _SCHEMAS:
+                database = Database(url, changes)
+                await migrate(database, name)
+                await database.close()
+                _SCHEMAS[name] = file.read_bytes()
+            file.write_bytes(_SCHEMAS[name])
 
 
 @asynccontextmanager

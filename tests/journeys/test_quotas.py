@@ -116,11 +116,14 @@ async def test_bytes_are_counted_whether_they_are_declared_or_not(tmp_path: Path
 async def test_only_so_many_run_at_once(tmp_path: Path, demo: DemoModel) -> None:
     async with running_gateway(tmp_path) as world:
         _, headers = await _limited(world, demo, {"concurrent": 2})
-        bodies = [_rows(demo, 64)] * 12
-        answers = await asyncio.gather(*(world.http.post(V1, json=body, headers=headers) for body in bodies))
-        statuses = [answer.status_code for answer in answers]
-        assert set(statuses) == {200, 429}
-        assert 2 <= statuses.count(200) < 12
+        statuses = [200]
+        async with asyncio.timeout(30):
+            while 429 not in statuses:  # on a busy machine each may have been answered before the next one began
+                crowd = [world.http.post(V1, json=_rows(demo, 64), headers=headers) for _ in range(24)]
+                answers = await asyncio.gather(*crowd)
+                statuses = [answer.status_code for answer in answers]
+                assert set(statuses) <= {200, 429}
+                assert statuses.count(200) >= 2
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.headers["retry-after"] == "1"
         assert await _statuses(world, headers, [_rows(demo)] * 4) == [200] * 4  # every place was given back
