@@ -19,7 +19,7 @@ GRPC := src/maas_gateway/protocols/open_inference/grpc
 QUIETLY := --quiet --disable-pip-version-check
 # On every core, where pip would use one. Confined children cannot write what they compile, so all is compiled here;
 # but for templates that some packages bring, which cannot be.
-COMPILE := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; }
+COMPILE := { $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib src migrations || true; }
 
 .DEFAULT_GOAL := help
 .PHONY: help serve check format lint types contracts unit test test-slow exploits bench protos lock clean
