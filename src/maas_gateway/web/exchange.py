@@ -13,7 +13,17 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, Final
 
 from maas_gateway.clock import Deadline
@@ -28,6 +38,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 JSON: Final = b"application/json"
 SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
+_ALIGNMENT: Final = 16
+"""Of the first byte of a `bytes`, and enough for every number."""
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_S: Final = 1.0
 _ID_CHARACTERS: Final = 16
@@ -94,36 +106,73 @@ class Exchange:
         """Read the whole body, inflated.
 
         Raises:
+            As `aligned_body`.
+        """
+        whole, _ = await self._read(max_bytes, deadline, 0)
+        return whole
+
+    async def aligned_body(self, max_bytes: int, deadline: Deadline, at: int) -> memoryview:
+        """Read the whole body, inflated; what came in pieces lies so that numbers behind its first bytes need no copy.
+
+        Args:
+            max_bytes: of the body, as sent and inflated.
+            deadline: until when it has to be there.
+            at: so many bytes come before the numbers.
+
+        Raises:
             PayloadTooLarge: it is larger than `max_bytes`.
             DeadlineExceeded: it did not arrive in time.
             UnsupportedEncoding: it is encoded otherwise than by gzip or deflate.
             MalformedBody: it is not what its Content-Encoding says.
             ClientGone: the connection closed.
         """
+        whole, start = await self._read(max_bytes, deadline, -at % _ALIGNMENT)
+        return memoryview(whole)[start:]
+
+    async def _read(self, max_bytes: int, deadline: Deadline, n_before: int) -> tuple[bytes, int]:
+        """Return the body, and where in it it begins: behind so many bytes if it came in pieces, else at once."""
         declared = length_of(self.header(b"content-length"))
         if declared is not None and declared > max_bytes:
             raise _too_large(max_bytes)
         encoding = self.header(b"content-encoding")
         if encoding is not None and encoding.lower() not in {b"identity", b"gzip", b"deflate"}:
             raise UnsupportedEncoding("Content-Encoding: gzip, deflate or none")
-        reading = _Begun(self._whole(max_bytes))
+        reading = _Begun(self._whole(max_bytes, n_before))
         if reading.is_done:
-            body = reading.result
+            body, start = reading.result
         else:
             try:
                 async with asyncio.timeout(max(0.0, deadline.left_s())):
-                    body = await reading
+                    body, start = await reading
             except TimeoutError:
                 raise DeadlineExceeded("the body did not arrive in time") from None
-        self.n_body_bytes = len(body)
-        return body if encoding is None or encoding.lower() == b"identity" else _inflated(body, max_bytes)
+        self.n_body_bytes = len(body) - start
+        if encoding is None or encoding.lower() == b"identity":
+            return body, start
+        return _inflated(memoryview(body)[start:], max_bytes), 0
 
-    async def answer(self, status: int, body: bytes, extra: RawHeaders = (), *, content_type: bytes = JSON) -> None:
-        """Send the answer; drop what is left of the request."""
+    async def answer(
+        self,
+        status: int,
+        body: bytes,
+        extra: RawHeaders = (),
+        *,
+        content_type: bytes = JSON,
+        rest: Sequence[bytes | memoryview] = (),
+    ) -> None:
+        """Send the answer; drop what is left of the request.
+
+        Args:
+            status: of HTTP.
+            body: the answer's, or how it begins.
+            extra: more headers.
+            content_type: of the body.
+            rest: how it goes on; pieces are not joined, so that large ones are not copied.
+        """
         is_open = not self._is_read and self._has_body()
         headers = [
             (b"content-type", content_type),
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", str(len(body) + sum(map(len, rest))).encode()),
             (b"x-request-id", self.request_id.encode()),
             *SECURITY_HEADERS,
             *extra,
@@ -132,25 +181,31 @@ class Exchange:
             headers.append((b"connection", b"close"))
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": is_open})
+        n_more = len(rest)
+        await self._send({"type": "http.response.body", "body": body, "more_body": is_open or n_more > 0})
+        for piece in rest:
+            n_more -= 1
+            await self._send({"type": "http.response.body", "body": piece, "more_body": is_open or n_more > 0})
         if is_open:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b""})
 
-    async def _whole(self, max_bytes: int) -> bytes:
-        pieces = bytearray()
+    async def _whole(self, max_bytes: int, n_before: int) -> tuple[bytes, int]:
+        pieces = [bytes(n_before)]
+        n_bytes = 0
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body: bytes = message.get("body", b"")
             self._is_read = not message.get("more_body", False)
-            if self._is_read and not pieces and len(body) <= max_bytes:
-                return body  # the usual body comes in one piece and is not copied
-            if len(pieces) + len(body) > max_bytes:
+            n_bytes += len(body)
+            if n_bytes > max_bytes:
                 raise _too_large(max_bytes)
-            pieces += body
-        return bytes(pieces)
+            if self._is_read and len(body) == n_bytes:
+                return body, 0  # the usual body comes in one piece and is not copied
+            pieces.append(body)
+        return b"".join(pieces), n_before
 
     def _has_body(self) -> bool:
         length = self.header(b"content-length")
@@ -185,17 +240,17 @@ class _Begun:
 
     __slots__ = ("_left", "_wait", "is_done", "result")
 
-    def __init__(self, reading: Coroutine[Any, Any, bytes]) -> None:
+    def __init__(self, reading: Coroutine[Any, Any, tuple[bytes, int]]) -> None:
         self._left = reading.__await__()
         self._wait: Any = None
         self.is_done = False
-        self.result = b""
+        self.result = b"", 0
         try:
             self._wait = next(self._left)
         except StopIteration as end:
             self.is_done, self.result = True, end.value
 
-    def __await__(self) -> Generator[Any, Any, bytes]:
+    def __await__(self) -> Generator[Any, Any, tuple[bytes, int]]:
         """Wait for what the reading waits for, and go on with it."""
         try:
             yield self._wait
@@ -225,7 +280,7 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is larger than the {max_bytes} bytes that are accepted")
 
 
-def _inflated(body: bytes, max_bytes: int) -> bytes:
+def _inflated(body: memoryview, max_bytes: int) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # finds out whether gzip or zlib
     try:
         inflated = inflater.decompress(body, max_bytes + 1)

@@ -49,10 +49,7 @@ def test_outputs_are_answered_as_they_were_asked_for(case: dict[str, Any]) -> No
         assert case["says"] in caught.value.detail
         return
     written = write_infer(_response(asked.request.outputs), "42", asked.form)
-    document, raw = (
-        json.loads(written.body[: written.json_bytes]),
-        written.body[written.json_bytes or len(written.body) :],
-    )
+    document, raw = json.loads(written.text), b"".join(written.raw)
     assert document == {"model_name": "m", "model_version": "3", "id": "42", "outputs": case["entries"]}
     assert raw.hex() == case.get("raw", "")
 

@@ -61,4 +61,4 @@ def test_an_answer_is_written_as_specified(case: dict[str, Any]) -> None:
         assert type(caught.value).__name__ == case["error"]
         assert case["says"] in caught.value.detail
         return
-    assert json.loads(write_infer(response, "42").body) == case["body"]
+    assert json.loads(write_infer(response, "42").text) == case["body"]

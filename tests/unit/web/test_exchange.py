@@ -6,6 +6,7 @@ import zlib
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,37 @@ TEXT = b"x" * 900
 )
 async def test_body_is_read_whole(pieces: list[bytes], headers: list[Any], expected: bytes) -> None:
     assert await body_of(RawClient(list(pieces)), *headers) == expected
+    for at in (0, 1, 3, 16, MAX + 1):
+        whole = await exchange(RawClient(list(pieces)), *headers).aligned_body(MAX, Deadline.after(5), at)
+        assert whole == expected
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 8, 150, 159])
+async def test_numbers_in_a_body_of_several_pieces_are_aligned(at: int) -> None:
+    numbers = np.arange(100, dtype=np.float64)
+    body = bytes(at) + numbers.tobytes()
+    whole = await exchange(RawClient([body[:100], body[100:]])).aligned_body(MAX, Deadline.after(5), at)
+    found = np.frombuffer(whole[at:], np.float64)
+    assert found.flags.aligned
+    assert np.array_equal(found, numbers)
+
+
+async def test_size_of_an_aligned_body_is_that_of_what_was_sent() -> None:
+    reading = exchange(RawClient([b"a", b"bc"]))
+    await reading.aligned_body(MAX, Deadline.after(5), 1)
+    assert reading.n_body_bytes == 3
+
+
+@pytest.mark.parametrize("rest", [[], [b"2"], [b"", memoryview(b"23"), b"4"]])
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_answer_in_pieces_is_whole_and_has_its_length(rest: list[bytes], *, is_read: bool) -> None:
+    client = RawClient([b"{}"])
+    answering = exchange(client, (b"content-length", b"2"))
+    if is_read:
+        await answering.body(MAX, Deadline.after(5))
+    await answering.answer(200, b"1", rest=rest)
+    assert (client.body, client.is_whole) == (b"1" + b"".join(rest), True)
+    assert client.headers[b"content-length"] == str(len(client.body)).encode()
 
 
 @pytest.mark.parametrize(

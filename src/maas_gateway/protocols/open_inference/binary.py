@@ -53,7 +53,7 @@ def header_length(header: bytes, body_bytes: int) -> int:
 class Section:
     """What follows the JSON of a body; tensors take their bytes from it in turn."""
 
-    def __init__(self, body: bytes, start: int, model: str) -> None:
+    def __init__(self, body: bytes | memoryview, start: int, model: str) -> None:
         self._view = memoryview(body)[start:]
         self._at = 0
         self._model = model
@@ -133,7 +133,7 @@ def bytes_of(tensor: Tensor) -> bytes | memoryview:
     return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
-def raw_request(body: bytes, signature: ModelSignature, model: str) -> Tensor:
+def raw_request(body: bytes | memoryview, signature: ModelSignature, model: str) -> Tensor:
     """Return the only input of a model from a body that is nothing but its bytes: one row of it.
 
     Raises:

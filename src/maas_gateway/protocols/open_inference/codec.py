@@ -45,7 +45,9 @@ class Asked(NamedTuple):
     form: AnswerForm
 
 
-def read_infer(body: bytes, signature: ModelSignature, *, header: bytes | None = None, model: str = "") -> Asked:
+def read_infer(
+    body: bytes | memoryview, signature: ModelSignature, *, header: bytes | None = None, model: str = ""
+) -> Asked:
     """Read an infer request.
 
     Args:
@@ -64,7 +66,7 @@ def read_infer(body: bytes, signature: ModelSignature, *, header: bytes | None =
     if header is not None and not length:
         tensors: tuple[Tensor, ...] = (raw_request(body, signature, model),)
         return Asked(InferenceRequest(tensors, signature.check(tensors)), None, AnswerForm(is_binary=True))
-    document = parse_document(body if length == len(body) else body[:length])
+    document = parse_document(body if length == len(body) and isinstance(body, bytes) else bytes(body[:length]))
     section = Section(body, length, model)
     request_id = document.get("id")
     if not (request_id is None or isinstance(request_id, str)):
@@ -85,12 +87,12 @@ class Written(NamedTuple):
     """The body that answers an infer request.
 
     Attributes:
-        body: JSON, and what follows it.
-        json_bytes: length of the JSON; None where nothing follows it.
+        text: JSON.
+        raw: what follows it, in pieces; views of outputs, not copies.
     """
 
-    body: bytes
-    json_bytes: int | None = None
+    text: bytes
+    raw: Sequence[bytes | memoryview] = ()
 
 
 def write_infer(
@@ -124,7 +126,7 @@ def write_infer(
             plain.append(tensor)
             entries.append(_entry(tensor))
     text = _json_of(response, request_id, entries, plain)
-    return Written(b"".join((text, *raw)), len(text)) if raw else Written(text)
+    return Written(text, raw)
 
 
 def write_error(detail: str, request_id: str) -> bytes:

@@ -51,7 +51,7 @@ from maas_gateway.protocols.open_inference.statistics import write_statistics
 from maas_gateway.tensors.inference import InferenceRequest
 from maas_gateway.tensors.signature import ModelSignature
 from maas_gateway.web.door import Door, PredictionLimits
-from maas_gateway.web.exchange import Exchange, Receive, Scope, Send
+from maas_gateway.web.exchange import Exchange, Receive, Scope, Send, length_of
 from maas_gateway.web.problems import status_of
 from maas_gateway.web.readiness import Readiness
 
@@ -222,18 +222,23 @@ class OpenInferenceRoutes:
 
         async def read(signature: ModelSignature) -> InferenceRequest:
             nonlocal given_id, form, has_rows
-            body = await exchange.body(self._max_body_bytes, deadline)
-            asked = read_infer(body, signature, header=exchange.header(LENGTH_HEADER), model=ref.name)
+            header = exchange.header(LENGTH_HEADER)
+            body: bytes | memoryview
+            if header is None:
+                body = await exchange.body(self._max_body_bytes, deadline)
+            else:
+                body = await exchange.aligned_body(self._max_body_bytes, deadline, length_of(header) or 0)
+            asked = read_infer(body, signature, header=header, model=ref.name)
             given_id, form, has_rows = asked.request_id, asked.form, signature.has_batch
             return asked.request
 
         response = await self._predict.predict(principal, ref, read, deadline, arriving=exchange)
         written = write_infer(response, given_id or exchange.request_id, form, has_rows=has_rows)
-        if written.json_bytes is None:
-            await exchange.answer(200, written.body)
+        if not written.raw:
+            await exchange.answer(200, written.text)
             return
-        length = (LENGTH_HEADER, str(written.json_bytes).encode())
-        await exchange.answer(200, written.body, [length], content_type=_OCTETS)
+        length = (LENGTH_HEADER, str(len(written.text)).encode())
+        await exchange.answer(200, written.text, [length], content_type=_OCTETS, rest=written.raw)
 
 
 def _only(exchange: Exchange, method: str) -> None:

@@ -88,8 +88,7 @@ def test_priority_and_timeout_are_the_requests() -> None:
 
 def test_raw_outputs_follow_the_json_in_its_order() -> None:
     written = write_infer(RESPONSE, "r", AnswerForm(is_binary=True))
-    assert written.json_bytes is not None
-    document, raw = json.loads(written.body[: written.json_bytes]), written.body[written.json_bytes :]
+    document, raw = json.loads(written.text), b"".join(written.raw)
     assert document["outputs"] == [
         {"name": "y", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12}},
         {"name": "z", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}},
@@ -97,16 +96,21 @@ def test_raw_outputs_follow_the_json_in_its_order() -> None:
     assert raw == SCORES[:1].tobytes() + b"\x01\x00\x00\x00\xff"
 
 
+def test_raw_outputs_are_not_copied() -> None:
+    (raw,) = write_infer(InferenceResponse("m", 1, (Tensor.of("y", SCORES),)), "r", AnswerForm(is_binary=True)).raw
+    assert np.shares_memory(np.frombuffer(raw, np.uint8), SCORES)
+
+
 def test_output_as_json_stands_beside_one_as_raw_bytes() -> None:
     written = write_infer(RESPONSE, "r", AnswerForm(outputs={"z": OutputForm(is_binary=True)}))
-    document = json.loads(written.body[: written.json_bytes])
+    document = json.loads(written.text)
     assert document["outputs"][0]["data"] == [0.25, 0.5, 0.25]
     assert document["outputs"][1]["parameters"] == {"binary_data_size": 5}
 
 
 def test_values_that_json_has_not_come_as_raw_bytes_only() -> None:
     response = InferenceResponse("m", 1, (Tensor.of("y", SCORES),))
-    assert write_infer(response, "r", AnswerForm(is_binary=True)).body.endswith(SCORES.tobytes())
+    assert b"".join(write_infer(response, "r", AnswerForm(is_binary=True)).raw) == SCORES.tobytes()
     with pytest.raises(InvalidRequest, match="output 'y' has values that are not finite"):
         write_infer(response, "r", AnswerForm(outputs={"y": OutputForm(is_binary=False)}))
 
@@ -122,7 +126,7 @@ def test_values_that_json_has_not_come_as_raw_bytes_only() -> None:
 def test_best_classes_of_each_row_come_in_the_place_of_its_scores(k: int, expected: list[list[str]]) -> None:
     response = InferenceResponse("m", 1, (Tensor.of("y", SCORES),))
     written = write_infer(response, "r", AnswerForm(outputs={"y": OutputForm(is_binary=False, n_classes=k)}))
-    output = json.loads(written.body)["outputs"][0]
+    output = json.loads(written.text)["outputs"][0]
     assert (output["datatype"], output["shape"]) == ("BYTES", [2, min(k, 3)])
     assert np.reshape(output["data"], output["shape"]).tolist() == expected
 
@@ -130,7 +134,7 @@ def test_best_classes_of_each_row_come_in_the_place_of_its_scores(k: int, expect
 def test_best_classes_of_a_model_without_rows_have_one_dimension() -> None:
     response = InferenceResponse("m", 1, (Tensor.of("y", np.array([1, 3, 2], dtype=np.int8)),))
     form = AnswerForm(outputs={"y": OutputForm(is_binary=False, n_classes=2)})
-    output = json.loads(write_infer(response, "r", form, has_rows=False).body)["outputs"][0]
+    output = json.loads(write_infer(response, "r", form, has_rows=False).text)["outputs"][0]
     assert (output["shape"], output["data"]) == ([2], ["3.000000:1", "2.000000:2"])
 
 
@@ -151,11 +155,10 @@ def test_output_that_is_no_row_of_scores_is_not_classified(array: np.ndarray) ->
 )
 def test_every_value_survives_the_way_there_and_back(array: np.ndarray, name: str) -> None:
     written = write_infer(InferenceResponse("m", 1, (Tensor.of(name, array),)), "r", AnswerForm(is_binary=True))
-    length = len(written.body) if written.json_bytes is None else written.json_bytes
-    document = json.loads(written.body[:length])
+    document = json.loads(written.text)
     head = json.dumps({"inputs": document["outputs"]}).encode()
     signature = ModelSignature((TensorSpec(name, Tensor.of(name, array).datatype, array.shape),), ())
-    asked = read_infer(head + written.body[length:], signature, header=str(len(head)).encode())
+    asked = read_infer(b"".join((head, *written.raw)), signature, header=str(len(head)).encode())
     back = asked.request.inputs[0].array
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 

@@ -246,7 +246,7 @@ def test_inputs_come_in_the_signatures_order_and_datatypes() -> None:
 @example(np.array([[0.1, 5e-324]]), "flat", "null")
 def test_arrays_round_trip_through_an_answer_and_a_request(array: np.ndarray, layout: str, name: str) -> None:
     tensor = Tensor.of(name, array)
-    answer = json.loads(write_infer(InferenceResponse("m", 1, (tensor,)), "r").body)
+    answer = json.loads(write_infer(InferenceResponse("m", 1, (tensor,)), "r").text)
     written = answer["outputs"][0]
     if layout == "nested":
         written["data"] = np.array(written["data"], dtype=array.dtype).reshape(array.shape).tolist()
@@ -260,7 +260,7 @@ def test_arrays_round_trip_through_an_answer_and_a_request(array: np.ndarray, la
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=4))
 def test_text_round_trips(texts: list[str]) -> None:
     array = np.array([text.encode() for text in texts], dtype=np.object_)
-    written = json.loads(write_infer(InferenceResponse("m", 1, (Tensor("x", Datatype.BYTES, array),)), "r").body)
+    written = json.loads(write_infer(InferenceResponse("m", 1, (Tensor("x", Datatype.BYTES, array),)), "r").text)
     request, *_ = read_infer(orjson.dumps({"inputs": written["outputs"]}), one(Datatype.BYTES, -1))
     assert request.inputs[0].array.tolist() == array.tolist()
 
@@ -281,7 +281,7 @@ def test_text_that_is_not_utf8_is_refused_by_the_outputs_name(element: object) -
 
 
 def test_a_scalar_output_has_an_empty_shape_and_one_value() -> None:
-    body = write_infer(InferenceResponse("m", 1, (Tensor.of("y", np.array(2, dtype=np.int64)),)), "r").body
+    body = write_infer(InferenceResponse("m", 1, (Tensor.of("y", np.array(2, dtype=np.int64)),)), "r").text
     assert json.loads(body)["outputs"] == [{"name": "y", "shape": [], "datatype": "INT64", "data": [2]}]
 
 
@@ -363,7 +363,7 @@ def test_a_schema_is_one_and_takes_its_own_examples(name: str) -> None:
 def test_bodies_that_we_write_fit_their_schemas() -> None:
     response = InferenceResponse("m", 1, (Tensor.of("y", np.ones((2, 1), dtype=np.float32)),))
     for body, schema in (
-        (write_infer(response, "r").body, schemas.INFER_RESPONSE),
+        (write_infer(response, "r").text, schemas.INFER_RESPONSE),
         (write_server_metadata("g", "1", ["parameters"]), schemas.SERVER_METADATA_RESPONSE),
         (write_model_metadata("m", [1], "p", MIXED), schemas.MODEL_METADATA_RESPONSE),
         (write_error("no \ud800", "r"), schemas.ERROR),
