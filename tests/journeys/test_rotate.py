@@ -71,7 +71,7 @@ async def test_rotating_every_purpose_under_load_fails_no_request_and_touches_no
                 if len(answered) % 40 == 0:
                     headers = await world.headers(invoker)
 
-        askers = [asyncio.create_task(ask()) for _ in range(12)]
+        askers = [asyncio.create_task(ask()) for _ in range(4)]
         for _ in range(2):
             for purpose in EVERY_PURPOSE:
                 await _rotate(world, purpose)

@@ -418,7 +418,7 @@ async def test_neither_passwords_nor_made_up_names_nor_addresses_are_logged(tmp_
 
 
 @pytest.mark.parametrize(
-    "n_tries", [pytest.param(40, marks=pytest.mark.thorough), pytest.param(200, marks=pytest.mark.slow)]
+    "n_tries", [pytest.param(25, marks=pytest.mark.thorough), pytest.param(200, marks=pytest.mark.slow)]
 )
 async def test_sign_in_takes_the_same_time_whoever_it_is_not(tmp_path: Path, n_tries: int) -> None:
     """Of so many tries each, taken in turn so that whatever else this machine does is everybody's.
