@@ -41,7 +41,7 @@ def measure(place: Place, folder: Path) -> list[Comparison]:
     Raises:
         PartFailed: there is no h2load, or an answer is wrong.
     """
-    _install()
+    install_h2load()
     with ExitStack() as stack:
         server = stack.enter_context(gateway(place, folder))
         bearer = token(server, place)
@@ -51,13 +51,13 @@ def measure(place: Place, folder: Path) -> list[Comparison]:
         message.write_bytes(framed(infer_message(place.example)))
         _check(server, bearer, message, place.expected)
         put_on(server.port, rest, n_clients=CLIENTS, duration_s=_WARM_UP_S, folder=folder)
-        _put_on_grpc(server, bearer, message, _WARM_UP_S)
+        put_on_grpc(server, bearer, message, _WARM_UP_S)
         found: dict[str, list[tuple[Answered, float]]] = {"grpc": [], "rest": []}
         for number in range(ROUNDS):
             for door in ("grpc", "rest") if number % 2 else ("rest", "grpc"):
                 before_s = server.cpu_s()
                 if door == "grpc":
-                    answered = _put_on_grpc(server, bearer, message, ROUND_S)
+                    answered = put_on_grpc(server, bearer, message, ROUND_S)
                 else:
                     answered = put_on(server.port, rest, n_clients=CLIENTS, duration_s=ROUND_S, folder=folder)
                 found[door].append((answered, (server.cpu_s() - before_s) / answered.n_requests * 1e6))
@@ -80,7 +80,12 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes((number << 3 | 2, len(content))) + content
 
 
-def _install() -> None:
+def install_h2load() -> None:
+    """Have h2load, where this machine lets us.
+
+    Raises:
+        PartFailed: there is none.
+    """
     if shutil.which("h2load") is None and shutil.which("apt-get") is not None and os.geteuid() == 0:
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "nghttp2-client"]):
             subprocess.run(command, capture_output=True, check=False, timeout=_INSTALL_S)
@@ -105,7 +110,12 @@ def _check(server: Running, bearer: str, message: Path, expected: float) -> None
         )
 
 
-def _put_on_grpc(server: Running, bearer: str, message: Path, duration_s: int) -> Answered:
+def put_on_grpc(server: Running, bearer: str, message: Path, duration_s: int) -> Answered:
+    """Ask the method of prediction again and again for so many seconds; return what came of it.
+
+    Raises:
+        PartFailed: h2load failed, or a request did.
+    """
     command = ["h2load", f"--clients={CLIENTS}", "--max-concurrent-streams=1", "--threads=1"]
     command += [f"--duration={duration_s}", f"--data={message}"]
     for header in _headers(bearer):

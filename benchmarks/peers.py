@@ -5,18 +5,16 @@ from the gateway's by a `.pth` file, to spare a second copy of 2 GB.
 """
 
 import statistics
-import subprocess
-import sys
 import sysconfig
-import venv
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from environments import made_environment
 from gateway_vs_bare import PATH, body_of, check_answer, token
 from load import Answered, Request, generator, put_on
 from place import Place
-from report import Comparison, PartFailed, paired
+from report import Comparison, paired
 from running import SERVERS, free_port, gateway, running
 
 ROUNDS: Final = 3
@@ -24,7 +22,6 @@ ROUND_S: Final = 3
 CLIENTS: Final = (1, 32)
 
 _PACKAGES: Final = ("flask>=3.1,<4", "waitress>=3,<4")
-_INSTALL_S: Final = 180
 _WARM_UP_REQUESTS: Final = 10
 
 
@@ -59,26 +56,10 @@ def measure(place: Place, folder: Path, environment: Path) -> list[Comparison]:
 
 
 def _python(environment: Path) -> Path:
-    """Return the interpreter of the peer's environment, made if need be."""
-    python = environment / "bin" / "python"
-    is_whole = environment / ".whole"
-    if is_whole.exists() and python.exists():
-        return python
-    print("Making the environment of Flask in .bench/peer …", flush=True)
-    venv.create(environment, clear=True, with_pip=True)
-    try:
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_S,
-        )
-    except (subprocess.SubprocessError, OSError) as failure:
-        raise PartFailed("Flask and waitress cannot be installed") from failure
+    """Return the interpreter of the peer's environment, which finds the gateway's TensorFlow and Keras."""
+    python = made_environment(environment, _PACKAGES, what="Flask and waitress")
     site = sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)})
     (Path(site) / "gateway.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    is_whole.write_text(f"{sys.version}\n", encoding="utf-8")
     return python
 
 

@@ -5,7 +5,8 @@ ratios: absolute figures say more about the machine than about us. Servers run o
 load generator on another; all traffic stays on loopback; everything that is made lies in `.bench/`.
 
     python benchmarks/run.py                 all parts, under 5 minutes
-    python benchmarks/run.py sealing         one of them: bare, sealing, peers, rotation, access, fairness, login, grpc
+    python benchmarks/run.py sealing         one of them: bare, sealing, peers, rotation, access, fairness, login, grpc,
+                                             grpc-peers
     python benchmarks/run.py --strict        exit 1 if a target is missed
 """
 
@@ -22,6 +23,7 @@ from typing import Final
 import access
 import fairness
 import gateway_vs_bare
+import grpc_peers
 import grpc_vs_rest
 import login_flood
 import peers
@@ -31,7 +33,7 @@ from place import Place, made_place
 from report import Comparison, PartFailed, machine, print_report, write_results
 
 BENCH: Final = Path(__file__).resolve().parent.parent / ".bench"
-PARTS: Final = ("bare", "sealing", "peers", "rotation", "access", "fairness", "login", "grpc")
+PARTS: Final = ("bare", "sealing", "peers", "rotation", "access", "fairness", "login", "grpc", "grpc-peers")
 
 
 def main() -> int:
@@ -90,6 +92,7 @@ def _measured(parts: list[str] | tuple[str, ...], folder: Path) -> tuple[list[Co
         "fairness": lambda: fairness.measure(place(), folder),
         "login": lambda: login_flood.measure(place(), folder),
         "grpc": lambda: grpc_vs_rest.measure(place(), folder),
+        "grpc-peers": lambda: grpc_peers.measure(place(), folder, BENCH),
     }
     comparisons: list[Comparison] = []
     failures: dict[str, str] = {}
