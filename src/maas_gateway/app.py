@@ -36,7 +36,6 @@ from maas_gateway.dataplane.servables import BatchLimits
 from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.protocols.open_inference.description import OPEN_INFERENCE_PATHS
 from maas_gateway.protocols.open_inference.grpc.calls import Calls
-from maas_gateway.protocols.open_inference.grpc.credentials import credentials_of
 from maas_gateway.protocols.open_inference.grpc.methods import Methods
 from maas_gateway.protocols.open_inference.grpc.server import GRPCBounds, serving
 from maas_gateway.protocols.open_inference.repository import Repository
@@ -157,16 +156,15 @@ class GatewayApp(FastAPI):
         )
         methods = Methods(gateway.predict, gateway.describe, _repository(gateway), batches=self._batches)
         knobs = grpc.model_dump(include={field.name for field in fields(GRPCBounds)})
-        host = f"[{settings.grpc_host}]" if ":" in settings.grpc_host else settings.grpc_host
-        address, is_shared = f"{host}:{settings.grpc_port}", settings.http.workers > 1
         async with serving(
             calls,
             methods,
             GRPCBounds(**knobs),
-            address=address,
+            host=settings.grpc_host,
+            port=settings.grpc_port,
             readiness=self.readiness,
-            credentials=None if self.tls is None else _grpc_credentials(self.tls),
-            is_port_shared=is_shared,
+            tls=None if self.tls is None else self.tls.http2_context,
+            is_port_shared=settings.http.workers > 1,
         ) as port:
             self.state.grpc_port = port
             yield
@@ -200,11 +198,6 @@ def tls_files(settings: Settings) -> TLSFiles | None:
 def _tls(settings: Settings, metrics: Metrics) -> ServerTLS | None:
     files = tls_files(settings)
     return None if files is None else ServerTLS(files, SystemClock(), metrics)
-
-
-def _grpc_credentials(tls: ServerTLS) -> Any:
-    requires_client = tls.files.client_ca is not None and tls.files.requires_client
-    return credentials_of(lambda: tls.identity, requires_client=requires_client)
 
 
 def _door(name: str, dialect: TFServingDialect | OpenInferenceDialect, gateway: Gateway) -> Door:

@@ -100,6 +100,8 @@ class ServerTLS:
         self._log = structlog.get_logger()
         self.context = FollowingContext(ssl.PROTOCOL_TLS_SERVER)
         """For the HTTP port."""
+        self.http2_context = FollowingContext(ssl.PROTOCOL_TLS_SERVER)
+        """For the gRPC port."""
         self._in_force: tuple[Stamp | None, ...] = ()
         self._seen: tuple[Stamp | None, ...] = ()
         self._refused_because = ""
@@ -130,12 +132,12 @@ class ServerTLS:
 
     def _take_up(self, stamps: tuple[Stamp | None, ...]) -> None:
         identity = read_identity(self.files, self._clock)
-        context = _context(self.files, identity)
+        context, http2_context = (_context(self.files, identity, protocol) for protocol in ("http/1.1", "h2"))
         if self._stamps() != stamps:
             raise Misconfigured("the files changed while they were read")
         self._in_force = self._seen = stamps
         self._identity = identity
-        self.context.current = context
+        self.context.current, self.http2_context.current = context, http2_context
         self._metrics.certificate_expires.labels(_SERVER).set(identity.certificate.not_after.timestamp())
         self._metrics.certificate_refused.labels(_SERVER).set(0)
 
@@ -180,11 +182,11 @@ def read_identity(files: TLSFiles, clock: Clock) -> TLSIdentity:
     return TLSIdentity(chain, key, authorities, certificate)
 
 
-def _context(files: TLSFiles, identity: TLSIdentity) -> ssl.SSLContext:
+def _context(files: TLSFiles, identity: TLSIdentity, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     try:
         context.load_cert_chain(files.certificate, files.key, password="")  # never ask for one at a terminal
         if identity.authorities is not None:

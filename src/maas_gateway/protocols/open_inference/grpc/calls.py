@@ -11,21 +11,23 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final
 
-import grpc
 import structlog
 
 from maas_gateway.audit.log import AuditLog
 from maas_gateway.auth.authenticator import Authenticator
 from maas_gateway.clock import Deadline
 from maas_gateway.errors import DeadlineExceeded, GatewayError, MalformedBody, Overloaded
+from maas_gateway.http2.headers import Headers
+from maas_gateway.http2.stream import PeerGone
 from maas_gateway.principal import Principal
+from maas_gateway.protocols.open_inference.grpc.exchange import CallExchange
 from maas_gateway.protocols.open_inference.grpc.statuses import (
     REQUEST_ID,
+    Status,
     code_of,
     detail_of,
-    number_of,
     trailers_of,
 )
 from maas_gateway.telemetry.metrics import Metrics
@@ -40,14 +42,6 @@ MAX_OPEN: Final = 256
 """Calls without a caller that run at once."""
 
 _MAX_ABOUT: Final = 160
-_OK: Final = number_of(grpc.StatusCode.OK)
-_CANCELLED: Final = number_of(grpc.StatusCode.CANCELLED)
-_INTERNAL: Final = number_of(grpc.StatusCode.INTERNAL)
-
-T = TypeVar("T")
-Context = Any
-"""grpc.aio's `ServicerContext`; the library has no types."""
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -76,9 +70,10 @@ class Call:
 
 
 Answer = Callable[[Call, Principal, bytes], Awaitable[bytes]]
-OpenAnswer = Callable[[Call, Context], Awaitable[bytes]]
-Stream = Callable[[Call, Principal, Context], Awaitable[None]]
-OpenStream = Callable[[Call, Context], Awaitable[None]]
+OpenAnswer = Callable[[Call, CallExchange], Awaitable[bytes]]
+StreamAnswer = Callable[[Call, Principal, CallExchange], Awaitable[None]]
+OpenStream = Callable[[Call, CallExchange], Awaitable[None]]
+Handler = Callable[[CallExchange], Awaitable[None]]
 
 
 class Calls:
@@ -104,53 +99,50 @@ class Calls:
         self._n_open = 0
         self._log = structlog.get_logger()
 
-    def answering(self, method: str, answer: Answer) -> Any:
-        """Return gRPC's handler of a method whose caller must be known."""
+    def answering(self, method: str, answer: Answer) -> Handler:
+        """Return the handler of a method whose caller must be known."""
 
-        async def work(call: Call, context: Context) -> bytes:
+        async def work(call: Call, exchange: CallExchange) -> None:
             principal = await self.caller(call)
-            return await answer(call, principal, await self.message(call, context))
+            answered = await answer(call, principal, await self.message(call, exchange))
+            await exchange.answer(answered, ((REQUEST_ID, call.request_id),))
 
-        # As a stream of requests, so that the library leaves the message where it is until we ask for it.
-        return grpc.stream_unary_rpc_method_handler(self._framed(method, work))
+        return self._framed(method, work)
 
-    def answering_anyone(self, method: str, answer: OpenAnswer) -> Any:
-        """Return gRPC's handler of a method that needs no credential."""
+    def answering_anyone(self, method: str, answer: OpenAnswer) -> Handler:
+        """Return the handler of a method that needs no credential."""
 
-        async def work(call: Call, context: Context) -> bytes:
+        async def work(call: Call, exchange: CallExchange) -> None:
             with self._as_open():
-                return await answer(call, context)
+                await exchange.answer(await answer(call, exchange), ((REQUEST_ID, call.request_id),))
 
-        return grpc.stream_unary_rpc_method_handler(self._framed(method, work))
+        return self._framed(method, work)
 
-    def streaming(self, method: str, stream: Stream) -> Any:
-        """Return gRPC's handler of a stream whose caller must be known."""
+    def streaming(self, method: str, stream: StreamAnswer) -> Handler:
+        """Return the handler of a stream whose caller must be known."""
 
-        async def work(call: Call, context: Context) -> None:
+        async def work(call: Call, exchange: CallExchange) -> None:
             principal = await self.caller(call)
             with self._as_stream():
-                await stream(call, principal, context)
+                await stream(call, principal, exchange)
+            exchange.end(Status.OK, "", ((REQUEST_ID, call.request_id),))
 
-        return grpc.stream_stream_rpc_method_handler(self._framed(method, work))
+        return self._framed(method, work)
 
-    def streaming_to_anyone(self, method: str, stream: OpenStream) -> Any:
-        """Return gRPC's handler of a stream that needs no credential."""
+    def streaming_to_anyone(self, method: str, stream: OpenStream) -> Handler:
+        """Return the handler of a stream that needs no credential."""
 
-        async def work(call: Call, context: Context) -> None:
+        async def work(call: Call, exchange: CallExchange) -> None:
             with self._as_open():
-                await stream(call, context)
+                await stream(call, exchange)
+            exchange.end(Status.OK, "", ((REQUEST_ID, call.request_id),))
 
-        return grpc.stream_stream_rpc_method_handler(self._framed(method, work))
+        return self._framed(method, work)
 
-    def begin(self, method: str, context: Context) -> Call:
-        """Return a call that has just come."""
-        headers = [
-            (name.encode("latin-1"), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
-            for name, value in context.invocation_metadata()
-        ]
-        deadline = Deadline.after(self._deadline_s)
-        left_s = context.time_remaining()
-        return Call(method, headers, request_id_of(headers), deadline if left_s is None else deadline.sooner(left_s))
+    def begin(self, method: str, exchange: CallExchange) -> Call:
+        """Return a call that has just come, or one more of its stream."""
+        headers = exchange.metadata
+        return Call(method, headers, request_id_of(headers), Deadline.after(self._deadline_s))
 
     async def caller(self, call: Call) -> Principal:
         """Return who calls.
@@ -162,27 +154,30 @@ class Calls:
         call.principal = principal
         return principal
 
-    async def message(self, call: Call, context: Context, *, within_s: float | None = None) -> bytes:
-        """Read the one message of a call, or the next of a stream.
+    async def message(self, call: Call, exchange: CallExchange) -> bytes:
+        """Read the one message of a call.
 
         Raises:
             MalformedBody: the call ended without one.
+            PayloadTooLarge: it is longer than is taken.
             DeadlineExceeded: it did not arrive in time.
         """
-        try:
-            async with asyncio.timeout(max(0.0, call.deadline.left_s()) if within_s is None else within_s):
-                message = await context.read()
-        except TimeoutError:
-            raise DeadlineExceeded("the message did not arrive in time") from None
-        if message is grpc.aio.EOF:
+        message = exchange.read_now()  # the usual one is there already, and costs no timer
+        if message is None:
+            try:
+                async with asyncio.timeout(max(0.0, call.deadline.left_s())):
+                    message = await exchange.read()
+            except TimeoutError:
+                raise DeadlineExceeded("the message did not arrive in time") from None
+        if message is None:
             raise MalformedBody("the call ended without a message")
         call.n_body_bytes = len(message)
-        return bytes(message)
+        return message
 
     def refused(self, call: Call, error: GatewayError) -> None:
         """Count and record what was refused."""
         principal = call.principal
-        self._metrics.request(DOOR, number_of(code_of(error)), time.perf_counter() - call.began_s)
+        self._metrics.request(DOOR, code_of(error), time.perf_counter() - call.began_s)
         what = f"{DOOR} {call.method} {call.about[:_MAX_ABOUT]}".rstrip() if principal else DOOR
         record = refusal(error, principal, what)
         if record is not None:
@@ -190,32 +185,32 @@ class Calls:
 
     def answered(self, call: Call) -> None:
         """Count what was answered."""
-        self._metrics.request(DOOR, _OK, time.perf_counter() - call.began_s)
+        self._metrics.request(DOOR, Status.OK, time.perf_counter() - call.began_s)
 
     def failed(self, call: Call) -> None:
         """Count and log what is not ours; called where it was caught."""
         self._log.exception("request_failed", request_id=call.request_id, door=DOOR)
-        self._metrics.request(DOOR, _INTERNAL, time.perf_counter() - call.began_s)
+        self._metrics.request(DOOR, Status.INTERNAL, time.perf_counter() - call.began_s)
 
-    def _framed(self, method: str, work: Callable[[Call, Context], Awaitable[T]]) -> Callable[[Any, Context], Any]:
-        async def run(_: Any, context: Context) -> T:
-            call = self.begin(method, context)
+    def _framed(self, method: str, work: Callable[[Call, CallExchange], Awaitable[None]]) -> Handler:
+        async def run(exchange: CallExchange) -> None:
+            call = self.begin(method, exchange)
             try:
-                done = await work(call, context)
+                left_s = exchange.left_s()
+                if left_s is not None:
+                    call.deadline = call.deadline.sooner(left_s)
+                await work(call, exchange)
             except GatewayError as error:
                 self.refused(call, error)
-                await context.abort(code_of(error), detail_of(error), trailers_of(error, call.request_id))
+                exchange.end(code_of(error), detail_of(error), trailers_of(error, call.request_id))
+            except (asyncio.CancelledError, PeerGone):
+                self._metrics.request(DOOR, Status.CANCELLED, time.perf_counter() - call.began_s)
                 raise
-            except asyncio.CancelledError:
-                self._metrics.request(DOOR, _CANCELLED, time.perf_counter() - call.began_s)
-                raise
-            except Exception:
+            except Exception:  # noqa: BLE001  the outermost frame of a door
                 self.failed(call)
-                await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED, ((REQUEST_ID, call.request_id),))
-                raise
-            context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-            self.answered(call)
-            return done
+                exchange.end(Status.INTERNAL, UNEXPECTED, ((REQUEST_ID, call.request_id),))
+            else:
+                self.answered(call)
 
         return run
 

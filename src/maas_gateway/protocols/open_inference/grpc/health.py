@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from maas_gateway.errors import NotFound
-from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls, Context
+from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls
+from maas_gateway.protocols.open_inference.grpc.exchange import CallExchange
 from maas_gateway.protocols.open_inference.grpc.messages import parsed, written
 from maas_gateway.web.readiness import Readiness
 
@@ -34,29 +35,29 @@ class Health:
         self._services = frozenset(["", *services])
         self._readiness = readiness
 
-    async def check(self, call: Call, context: Context) -> bytes:
+    async def check(self, call: Call, exchange: CallExchange) -> bytes:
         """Answer `Check`."""
-        asked = parsed(_REQUEST, await self._calls.message(call, context))
+        asked = parsed(_REQUEST, await self._calls.message(call, exchange))
         if asked.service not in self._services:
             raise NotFound("there is no such service here")
         return self._status()
 
-    async def watch(self, call: Call, context: Context) -> None:
+    async def watch(self, call: Call, exchange: CallExchange) -> None:
         """Answer `Watch`: now, and once more when the gateway begins to stop."""
-        asked = parsed(_REQUEST, await self._calls.message(call, context))
+        asked = parsed(_REQUEST, await self._calls.message(call, exchange))
         if asked.service not in self._services:
-            await context.write(written(_RESPONSE, {"status": "SERVICE_UNKNOWN"}))
+            await exchange.write(written(_RESPONSE, {"status": "SERVICE_UNKNOWN"}))
         else:
-            await context.write(self._status())
+            await exchange.write(self._status())
         await self._readiness.leaving()
         if asked.service in self._services:
-            await context.write(self._status())
+            await exchange.write(self._status())
 
-    async def live(self, _call: Call, _context: Context) -> bytes:
+    async def live(self, _call: Call, _exchange: CallExchange) -> bytes:
         """Answer `ServerLive`."""
         return written("inference.ServerLiveResponse", {"live": True})
 
-    async def ready(self, _call: Call, _context: Context) -> bytes:
+    async def ready(self, _call: Call, _exchange: CallExchange) -> bytes:
         """Answer `ServerReady`."""
         return written("inference.ServerReadyResponse", {"ready": self._readiness.is_ready})
 

@@ -9,19 +9,19 @@ Source: gRPC, "GRPC Server Reflection Protocol", v1 and v1alpha.
 from collections.abc import Iterable
 from typing import Any, Final
 
-import grpc
-
 from maas_gateway.principal import Principal
-from maas_gateway.protocols.open_inference.grpc.calls import Call, Context
+from maas_gateway.protocols.open_inference.grpc.calls import Call
+from maas_gateway.protocols.open_inference.grpc.exchange import CallExchange
 from maas_gateway.protocols.open_inference.grpc.messages import message_class, parsed, pool
+from maas_gateway.protocols.open_inference.grpc.statuses import Status
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 _REQUEST: Final = "grpc.reflection.v1.ServerReflectionRequest"
 _RESPONSE: Final = "grpc.reflection.v1.ServerReflectionResponse"
 _MAX_QUESTIONS: Final = 1_000
-_NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND.value[0]
-_UNIMPLEMENTED: Final = grpc.StatusCode.UNIMPLEMENTED.value[0]
+_NOT_FOUND: Final = int(Status.NOT_FOUND)
+_UNIMPLEMENTED: Final = int(Status.UNIMPLEMENTED)
 
 
 class Reflection:
@@ -34,13 +34,13 @@ class Reflection:
     def __init__(self, services: Iterable[str]) -> None:
         self._services = sorted(services)
 
-    async def __call__(self, _call: Call, _principal: Principal, context: Context) -> None:
+    async def __call__(self, _call: Call, _principal: Principal, exchange: CallExchange) -> None:
         """Answer one stream of questions."""
         for _ in range(_MAX_QUESTIONS):
-            message = await context.read()
-            if message is grpc.aio.EOF:
+            message = await exchange.read()
+            if message is None:
                 return
-            await context.write(self._answer(parsed(_REQUEST, message)).SerializeToString())
+            await exchange.write(self._answer(parsed(_REQUEST, message)).SerializeToString())
 
     def _answer(self, asked: Any) -> Any:
         response = message_class(_RESPONSE)(valid_host=asked.host, original_request=asked)

@@ -1,33 +1,36 @@
 """The gRPC door: its methods by name, its port, its bounds; opened and closed by the application.
 
-Rules: sizes, streams and calls are bounded before anything of ours sees them; a client that is silent for long, or
-pings too often, is let go. Before it closes, health says so; then no new call is taken, and running ones are answered.
+Rules: sizes, streams and calls are bounded before a method sees them; a client that is silent for long, or pings too
+often, is let go. Before it closes, health says so; then no new call is taken, and running ones are answered.
 
-Source: gRPC, "Keepalive User Guide for gRPC Core"; `grpc_types.h` for the names of arguments.
+Source: gRPC, "gRPC over HTTP2", for what is answered to what is no call.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
-
-import grpc
+from typing import Final
 
 from maas_gateway.background import background
 from maas_gateway.errors import Misconfigured
-from maas_gateway.protocols.open_inference.grpc.calls import Calls
+from maas_gateway.http2.connection import Bounds
+from maas_gateway.http2.port import listening
+from maas_gateway.http2.stream import Stream
+from maas_gateway.protocols.open_inference.grpc.calls import Calls, Handler
+from maas_gateway.protocols.open_inference.grpc.exchange import CallExchange
 from maas_gateway.protocols.open_inference.grpc.health import SERVICE as HEALTH
 from maas_gateway.protocols.open_inference.grpc.health import Health
 from maas_gateway.protocols.open_inference.grpc.methods import Methods
 from maas_gateway.protocols.open_inference.grpc.reflection import SERVICES as REFLECTIONS
 from maas_gateway.protocols.open_inference.grpc.reflection import Reflection
+from maas_gateway.protocols.open_inference.grpc.statuses import Status
 from maas_gateway.protocols.open_inference.grpc.stream import METHOD as STREAM
 from maas_gateway.protocols.open_inference.grpc.stream import InferStreams
 from maas_gateway.web.readiness import Readiness
 
 SERVICE: Final = "inference.GRPCInferenceService"
 
-_MS_PER_S: Final = 1_000
 _MAX_METADATA_BYTES: Final = 16_384
 
 
@@ -64,9 +67,10 @@ async def serving(
     methods: Methods,
     bounds: GRPCBounds,
     *,
-    address: str,
+    host: str,
+    port: int,
     readiness: Readiness,
-    credentials: grpc.ServerCredentials | None = None,
+    tls: ssl.SSLContext | None = None,
     is_port_shared: bool = False,
 ) -> AsyncIterator[int]:
     """Serve gRPC until the block is left, or until the doors close.
@@ -75,9 +79,10 @@ async def serving(
         calls: the frame that all calls share.
         methods: what answers them.
         bounds: what is taken at most.
-        address: `host:port`; port 0 means any.
+        host: address to listen on.
+        port: 0 means any.
         readiness: tells when new calls are not welcome any more, and when the doors close.
-        credentials: of TLS; None for none.
+        tls: makes TLS of connections; None for none.
         is_port_shared: whether other processes serve the same port too.
 
     Yields:
@@ -88,47 +93,68 @@ async def serving(
     """
     health = Health(calls, (SERVICE, HEALTH), readiness)
     streams = InferStreams(calls, methods, max_under_way=bounds.max_under_way, idle_s=bounds.idle_s)
-    handlers = _handlers(calls, methods, health, streams)
-    server = grpc.aio.server(
-        handlers=(_ByName(handlers),),
-        options=_options(bounds, is_port_shared=is_port_shared),
-        maximum_concurrent_rpcs=bounds.max_calls,
-    )
-    port = _listened(server, address, credentials)
-    await server.start()
+    serve = _Serve(_handlers(calls, methods, health, streams), bounds)
+    async with AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(
+                listening(serve, _of_connection(bounds), host=host, port=port, tls=tls, is_shared=is_port_shared)
+            )
+        except OSError as cause:
+            raise Misconfigured(f"gRPC cannot listen on {host}:{port}; choose another with grpc.port") from cause
 
-    async def end() -> None:
-        await readiness.closing()
-        streams.stop()
-        await server.stop(bounds.drain_s)
+        async def end() -> None:
+            await readiness.closing()
+            streams.stop()
+            await opened.end(bounds.drain_s)
 
-    async with background() as tasks:
+        tasks = await stack.enter_async_context(background())
         tasks.spawn(end())
         try:
-            yield port
+            yield opened.number
         finally:
             readiness.close()
             await end()
 
 
-def _listened(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    try:
-        if credentials is None:
-            return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, credentials))
-    except RuntimeError as cause:
-        raise Misconfigured(f"gRPC cannot listen on {address}; choose another with grpc.port") from cause
+class _Serve:
+    """Answers streams by the method that they call, so many at once."""
 
-
-class _ByName(grpc.GenericRpcHandler):  # type: ignore[misc]  # the library has no types
-    def __init__(self, handlers: Mapping[str, Any]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], bounds: GRPCBounds) -> None:
         self._handlers = handlers
+        self._max_message_bytes = bounds.max_message_bytes
+        self._max_calls = bounds.max_calls
+        self._n_calls = 0
 
-    def service(self, handler_call_details: Any) -> Any:
-        return self._handlers.get(handler_call_details.method)
+    async def __call__(self, stream: Stream) -> None:
+        exchange = CallExchange(stream, self._max_message_bytes)
+        fault = exchange.fault
+        if fault is not None:
+            exchange.refuse_http(fault)
+            return
+        handler = self._handlers.get(exchange.path)
+        if handler is None:
+            exchange.end(Status.UNIMPLEMENTED, "there is no such method here", ())
+        elif self._n_calls >= self._max_calls:
+            exchange.end(Status.RESOURCE_EXHAUSTED, "too many calls run at once", ())
+        else:
+            self._n_calls += 1
+            try:
+                await handler(exchange)
+            finally:
+                self._n_calls -= 1
 
 
-def _handlers(calls: Calls, methods: Methods, health: Health, streams: InferStreams) -> dict[str, Any]:
+def _of_connection(bounds: GRPCBounds) -> Bounds:
+    return Bounds(
+        max_streams=bounds.max_calls_a_connection,
+        max_header_bytes=_MAX_METADATA_BYTES,
+        idle_s=bounds.idle_s,
+        ping_every_s=bounds.ping_every_s,
+        least_ping_s=bounds.least_ping_s,
+    )
+
+
+def _handlers(calls: Calls, methods: Methods, health: Health, streams: InferStreams) -> dict[str, Handler]:
     answers = {
         "ServerMetadata": methods.server_metadata,
         "ModelReady": methods.model_ready,
@@ -151,19 +177,3 @@ def _handlers(calls: Calls, methods: Methods, health: Health, streams: InferStre
         method = "ServerReflectionInfo"
         found[f"/{service}/{method}"] = calls.streaming(method, reflection)
     return found
-
-
-def _options(bounds: GRPCBounds, *, is_port_shared: bool) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", int(is_port_shared)),
-        ("grpc.max_receive_message_length", bounds.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.max_concurrent_streams", bounds.max_calls_a_connection),
-        ("grpc.max_connection_idle_ms", round(bounds.idle_s * _MS_PER_S)),
-        ("grpc.keepalive_time_ms", round(bounds.ping_every_s * _MS_PER_S)),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(bounds.least_ping_s * _MS_PER_S)),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(bounds.least_ping_s * _MS_PER_S)),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]

@@ -7,10 +7,9 @@ Source: gRPC, "Status codes and their use in gRPC"; NVIDIA Triton's choice for t
 """
 
 from collections.abc import Mapping
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
-
-from grpc import StatusCode
 
 from maas_gateway.errors import (
     Conflict,
@@ -30,22 +29,45 @@ from maas_gateway.errors import (
 )
 from maas_gateway.web.problems import headers_of
 
-CODES: Final[Mapping[type[GatewayError], StatusCode]] = MappingProxyType(
+
+class Status(IntEnum):
+    """Canonical status codes. Source: gRPC, "Status codes and their use in gRPC"."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+CODES: Final[Mapping[type[GatewayError], Status]] = MappingProxyType(
     {
-        GatewayError: StatusCode.INTERNAL,
-        InvalidRequest: StatusCode.INVALID_ARGUMENT,
-        Unauthenticated: StatusCode.UNAUTHENTICATED,
-        PermissionDenied: StatusCode.PERMISSION_DENIED,
-        NotFound: StatusCode.NOT_FOUND,
-        MethodNotAllowed: StatusCode.UNIMPLEMENTED,
-        Conflict: StatusCode.FAILED_PRECONDITION,
-        VersionExists: StatusCode.ALREADY_EXISTS,
-        PayloadTooLarge: StatusCode.RESOURCE_EXHAUSTED,
-        Refused: StatusCode.INVALID_ARGUMENT,
-        QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,
-        Unsupported: StatusCode.UNIMPLEMENTED,
-        Unavailable: StatusCode.UNAVAILABLE,
-        DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+        GatewayError: Status.INTERNAL,
+        InvalidRequest: Status.INVALID_ARGUMENT,
+        Unauthenticated: Status.UNAUTHENTICATED,
+        PermissionDenied: Status.PERMISSION_DENIED,
+        NotFound: Status.NOT_FOUND,
+        MethodNotAllowed: Status.UNIMPLEMENTED,
+        Conflict: Status.FAILED_PRECONDITION,
+        VersionExists: Status.ALREADY_EXISTS,
+        PayloadTooLarge: Status.RESOURCE_EXHAUSTED,
+        Refused: Status.INVALID_ARGUMENT,
+        QuotaExceeded: Status.RESOURCE_EXHAUSTED,
+        Unsupported: Status.UNIMPLEMENTED,
+        Unavailable: Status.UNAVAILABLE,
+        DeadlineExceeded: Status.DEADLINE_EXCEEDED,
     }
 )
 REQUEST_ID: Final = "x-request-id"
@@ -55,15 +77,9 @@ MAX_DETAIL: Final = 1_000
 Trailers = tuple[tuple[str, str], ...]
 
 
-def code_of(error: GatewayError) -> StatusCode:
+def code_of(error: GatewayError) -> Status:
     """Return the status code of an error."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-
-
-def number_of(code: StatusCode) -> int:
-    """Return a code's number, as metrics have it."""
-    number: int = code.value[0]
-    return number
 
 
 def detail_of(error: GatewayError) -> str:

@@ -12,11 +12,9 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-import grpc
-
 from maas_gateway.errors import DeadlineExceeded, GatewayError, Unavailable
 from maas_gateway.principal import Principal
-from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls, Context
+from maas_gateway.protocols.open_inference.grpc.calls import Call, Calls
 from maas_gateway.protocols.open_inference.grpc.codec import (
     InferMessage,
     in_stream,
@@ -24,6 +22,7 @@ from maas_gateway.protocols.open_inference.grpc.codec import (
     take_apart,
     wants_final,
 )
+from maas_gateway.protocols.open_inference.grpc.exchange import CallExchange
 from maas_gateway.protocols.open_inference.grpc.methods import Methods
 from maas_gateway.protocols.open_inference.grpc.statuses import detail_of
 from maas_gateway.web.problems import UNEXPECTED
@@ -52,17 +51,17 @@ class InferStreams:
         """End every stream once what is under way is answered."""
         self._stopping.set()
 
-    async def __call__(self, call: Call, principal: Principal, context: Context) -> None:
+    async def __call__(self, call: Call, principal: Principal, exchange: CallExchange) -> None:
         """Answer one stream."""
         answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         places = asyncio.Semaphore(self._max_under_way)
         ended: GatewayError | None = None
         async with asyncio.TaskGroup() as group:
-            writing = group.create_task(_write(context, answers, places))
+            writing = group.create_task(_write(exchange, answers, places))
             try:
                 while True:
                     await places.acquire()
-                    one = await self._next(call, principal, context)
+                    one = await self._next(call, principal, exchange)
                     if one is None:
                         break
                     answers.put_nowait(group.create_task(self._answer(*one)))
@@ -73,7 +72,9 @@ class InferStreams:
         if ended is not None:
             raise ended
 
-    async def _next(self, stream: Call, principal: Principal, context: Context) -> tuple[Call, Principal, bytes] | None:
+    async def _next(
+        self, stream: Call, principal: Principal, exchange: CallExchange
+    ) -> tuple[Call, Principal, bytes] | None:
         """Read a request and who sends it; None at the stream's end.
 
         Raises:
@@ -81,24 +82,23 @@ class InferStreams:
             DeadlineExceeded: nothing came for long.
             Unavailable: the gateway stops.
         """
-        message = await self._read(context)
+        message = await self._read(exchange)
         if message is None:
             return None
-        call = self._calls.begin(METHOD, context)
+        call = self._calls.begin(METHOD, exchange)
         call.n_body_bytes = len(message)
         bearer = call.principal = await self._calls.caller(stream)
         if bearer.subject != principal.subject:  # pragma: no cover  a token has one subject
             raise Unavailable("the stream's caller is another one now")
         return call, bearer, message
 
-    async def _read(self, context: Context) -> bytes | None:
-        reading = asyncio.ensure_future(context.read())
+    async def _read(self, exchange: CallExchange) -> bytes | None:
+        reading = asyncio.ensure_future(exchange.read())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             done, _ = await asyncio.wait((reading, stopping), timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED)
             if reading in done:
-                message = reading.result()
-                return None if message is grpc.aio.EOF else bytes(message)
+                return reading.result()
             if stopping in done:
                 raise Unavailable("the gateway stops", retry_after_s=1)
             raise DeadlineExceeded(f"nothing came on this stream for {self._idle_s:g} seconds")
@@ -126,8 +126,8 @@ class InferStreams:
 
 
 async def _write(
-    context: Context, answers: "asyncio.Queue[asyncio.Task[bytes] | None]", places: asyncio.Semaphore
+    exchange: CallExchange, answers: "asyncio.Queue[asyncio.Task[bytes] | None]", places: asyncio.Semaphore
 ) -> None:
     while (answer := await answers.get()) is not None:
-        await context.write(await answer)
+        await exchange.write(await answer)
         places.release()

@@ -6,7 +6,7 @@ import pytest
 from grpc import StatusCode
 
 from maas_gateway import errors
-from maas_gateway.protocols.open_inference.grpc.statuses import CODES, code_of, detail_of, trailers_of
+from maas_gateway.protocols.open_inference.grpc.statuses import CODES, Status, code_of, detail_of, trailers_of
 
 
 def _tree(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
@@ -16,49 +16,49 @@ def _tree(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]
 
 
 EXPECTED = {
-    errors.GatewayError: StatusCode.INTERNAL,
-    errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
-    errors.MalformedBody: StatusCode.INVALID_ARGUMENT,
-    errors.UnknownField: StatusCode.INVALID_ARGUMENT,
-    errors.SignatureMismatch: StatusCode.INVALID_ARGUMENT,
-    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
-    errors.TokenInvalid: StatusCode.UNAUTHENTICATED,
-    errors.TokenExpired: StatusCode.UNAUTHENTICATED,
-    errors.TokenReused: StatusCode.UNAUTHENTICATED,
-    errors.CredentialRevoked: StatusCode.UNAUTHENTICATED,
-    errors.PermissionDenied: StatusCode.PERMISSION_DENIED,
-    errors.NotFound: StatusCode.NOT_FOUND,
-    errors.ModelNotFound: StatusCode.NOT_FOUND,
-    errors.LabelNotFound: StatusCode.NOT_FOUND,
-    errors.TenantNotFound: StatusCode.NOT_FOUND,
-    errors.KeyNotFound: StatusCode.NOT_FOUND,
-    errors.Conflict: StatusCode.FAILED_PRECONDITION,
-    errors.VersionExists: StatusCode.ALREADY_EXISTS,
-    errors.StorageFull: StatusCode.FAILED_PRECONDITION,
-    errors.IllegalTransition: StatusCode.FAILED_PRECONDITION,
-    errors.PayloadTooLarge: StatusCode.RESOURCE_EXHAUSTED,
-    errors.MethodNotAllowed: StatusCode.UNIMPLEMENTED,
-    errors.Refused: StatusCode.INVALID_ARGUMENT,
-    errors.IdempotencyKeyReused: StatusCode.INVALID_ARGUMENT,
-    errors.InputRefused: StatusCode.INVALID_ARGUMENT,
-    errors.OutputRefused: StatusCode.INVALID_ARGUMENT,
-    errors.ArtifactRefused: StatusCode.INVALID_ARGUMENT,
-    errors.QuotaExceeded: StatusCode.RESOURCE_EXHAUSTED,
-    errors.TooManyAttempts: StatusCode.RESOURCE_EXHAUSTED,
-    errors.IntegrityFailure: StatusCode.INTERNAL,
-    errors.CiphertextRejected: StatusCode.INTERNAL,
-    errors.SignatureRejected: StatusCode.INTERNAL,
-    errors.AuditChainBroken: StatusCode.INTERNAL,
-    errors.Unavailable: StatusCode.UNAVAILABLE,
-    errors.ModelNotReady: StatusCode.UNAVAILABLE,
-    errors.Overloaded: StatusCode.UNAVAILABLE,
-    errors.KeyHolderUnavailable: StatusCode.UNAVAILABLE,
-    errors.Unsupported: StatusCode.UNIMPLEMENTED,
-    errors.UnsupportedDatatype: StatusCode.UNIMPLEMENTED,
-    errors.UnsupportedEncoding: StatusCode.UNIMPLEMENTED,
-    errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
-    errors.NeverBegun: StatusCode.DEADLINE_EXCEEDED,
-    errors.Misconfigured: StatusCode.INTERNAL,
+    errors.GatewayError: Status.INTERNAL,
+    errors.InvalidRequest: Status.INVALID_ARGUMENT,
+    errors.MalformedBody: Status.INVALID_ARGUMENT,
+    errors.UnknownField: Status.INVALID_ARGUMENT,
+    errors.SignatureMismatch: Status.INVALID_ARGUMENT,
+    errors.Unauthenticated: Status.UNAUTHENTICATED,
+    errors.TokenInvalid: Status.UNAUTHENTICATED,
+    errors.TokenExpired: Status.UNAUTHENTICATED,
+    errors.TokenReused: Status.UNAUTHENTICATED,
+    errors.CredentialRevoked: Status.UNAUTHENTICATED,
+    errors.PermissionDenied: Status.PERMISSION_DENIED,
+    errors.NotFound: Status.NOT_FOUND,
+    errors.ModelNotFound: Status.NOT_FOUND,
+    errors.LabelNotFound: Status.NOT_FOUND,
+    errors.TenantNotFound: Status.NOT_FOUND,
+    errors.KeyNotFound: Status.NOT_FOUND,
+    errors.Conflict: Status.FAILED_PRECONDITION,
+    errors.VersionExists: Status.ALREADY_EXISTS,
+    errors.StorageFull: Status.FAILED_PRECONDITION,
+    errors.IllegalTransition: Status.FAILED_PRECONDITION,
+    errors.PayloadTooLarge: Status.RESOURCE_EXHAUSTED,
+    errors.MethodNotAllowed: Status.UNIMPLEMENTED,
+    errors.Refused: Status.INVALID_ARGUMENT,
+    errors.IdempotencyKeyReused: Status.INVALID_ARGUMENT,
+    errors.InputRefused: Status.INVALID_ARGUMENT,
+    errors.OutputRefused: Status.INVALID_ARGUMENT,
+    errors.ArtifactRefused: Status.INVALID_ARGUMENT,
+    errors.QuotaExceeded: Status.RESOURCE_EXHAUSTED,
+    errors.TooManyAttempts: Status.RESOURCE_EXHAUSTED,
+    errors.IntegrityFailure: Status.INTERNAL,
+    errors.CiphertextRejected: Status.INTERNAL,
+    errors.SignatureRejected: Status.INTERNAL,
+    errors.AuditChainBroken: Status.INTERNAL,
+    errors.Unavailable: Status.UNAVAILABLE,
+    errors.ModelNotReady: Status.UNAVAILABLE,
+    errors.Overloaded: Status.UNAVAILABLE,
+    errors.KeyHolderUnavailable: Status.UNAVAILABLE,
+    errors.Unsupported: Status.UNIMPLEMENTED,
+    errors.UnsupportedDatatype: Status.UNIMPLEMENTED,
+    errors.UnsupportedEncoding: Status.UNIMPLEMENTED,
+    errors.DeadlineExceeded: Status.DEADLINE_EXCEEDED,
+    errors.NeverBegun: Status.DEADLINE_EXCEEDED,
+    errors.Misconfigured: Status.INTERNAL,
 }
 
 
@@ -87,3 +87,7 @@ def test_trailers_tell_when_to_come_again() -> None:
 def test_sentences_are_printable_and_short() -> None:
     assert detail_of(errors.NotFound("a\ud800b")) == "a?b"
     assert len(detail_of(errors.NotFound("x" * 100_000))) == 1_001
+
+
+def test_statuses_are_those_of_the_protocol() -> None:
+    assert {status.name: status.value for status in Status} == {known.name: known.value[0] for known in StatusCode}
