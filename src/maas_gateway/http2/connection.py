@@ -47,7 +47,9 @@ Serve = Callable[[Stream], Coroutine[Any, Any, None]]
 BEGIN_S: Final = 10.0
 """Seconds that a peer has to begin."""
 ANSWER_S: Final = 20.0
-"""Seconds that a peer has to answer a ping."""
+"""Seconds that a peer has to answer a ping, and to take what was written before the connection closes."""
+LINGER_S: Final = 2.0
+"""Seconds that a peer which broke a rule has to see which."""
 
 _WINDOW: Final = 1 << 24
 """Bytes that a peer may send on all streams together before it is told that there is room again."""
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._patience = Patience(bounds.max_streams, bounds.least_ping_s)
         self._streams: dict[int, Stream] = {}
         self._rest = b""
-        self._has_begun = self._has_settings = False
+        self._has_begun = self._has_settings = self._is_over = False
         self._last_id = 0
         self._final_id: int | None = None
         self._block: tuple[int, int, list[bytes]] | None = None  # stream, flags of its HEADERS, what came of its block
@@ -145,11 +147,7 @@ class Connection(asyncio.Protocol):
         """End what is served."""
         self._all.discard(self)
         self._transport = None
-        for stream in list(self._streams.values()):
-            stream.is_reset = True
-            if stream.task is not None:
-                stream.task.cancel()
-        self.outlet.close()
+        self._end_streams()
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -163,6 +161,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
+        if self._is_over:
+            return  # read until the peer has seen why: closed before, the connection would be reset, and that lost
         self._heard_s = self.loop.time()
         self._asked_s = None
         try:
@@ -435,8 +435,20 @@ class Connection(asyncio.Protocol):
         self.write(data)
 
     def _give_up(self, code: Code, sentence: str) -> None:
+        if self._transport is None or self._is_over:
+            return
+        self._is_over, self._rest = True, b""
         self.write(go_away(self._last_id, code, sentence))
-        self._rest = b""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._end_streams()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._ends_s = self.loop.time() + LINGER_S
+        else:
             self.close()
+
+    def _end_streams(self) -> None:
+        self.outlet.close()
+        for stream in list(self._streams.values()):
+            stream.is_reset = True
+            if stream.task is not None:
+                stream.task.cancel()
