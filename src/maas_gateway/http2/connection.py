@@ -49,7 +49,7 @@ BEGIN_S: Final = 10.0
 ANSWER_S: Final = 20.0
 """Seconds that a peer has to answer a ping, and to take what was written before the connection closes."""
 LINGER_S: Final = 2.0
-"""Seconds that a peer which broke a rule has to see which."""
+"""Seconds that a peer has to close itself, once it was told that, or why, it is the end."""
 
 _WINDOW: Final = 1 << 24
 """Bytes that a peer may send on all streams together before it is told that there is room again."""
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._patience = Patience(bounds.max_streams, bounds.least_ping_s)
         self._streams: dict[int, Stream] = {}
         self._rest = b""
-        self._has_begun = self._has_settings = self._is_over = False
+        self._has_begun = self._has_settings = self._is_over = self._is_closing = False
         self._last_id = 0
         self._final_id: int | None = None
         self._block: tuple[int, int, list[bytes]] | None = None  # stream, flags of its HEADERS, what came of its block
@@ -177,11 +177,11 @@ class Connection(asyncio.Protocol):
         if self._final_id is None:
             self._final_id = self._last_id
             self.write(go_away(self._last_id, Code.NO_ERROR))
-        if not self._streams:
-            self.close()
+            self._end_if_answered()
 
     def close(self) -> None:
         """Close once everything has left, or the peer does not take it for long."""
+        self._is_closing = True
         self._ends_s = self.loop.time() + ANSWER_S
         if self._transport is not None:
             self._transport.close()
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
             self._busy_s = now_s
         if self._ends_s is not None:
             if now_s > self._ends_s:
-                self.abort()
+                self.abort() if self._is_closing else self.close()
         elif not self._has_settings and now_s - self._began_s > BEGIN_S:
             self._give_up(Code.SETTINGS_TIMEOUT, "the connection did not begin")
         elif self._asked_s is not None and now_s - self._asked_s > ANSWER_S:
@@ -367,8 +367,7 @@ class Connection(asyncio.Protocol):
                     self.reset(stream.stream_id, Code.NO_ERROR)  # the answer is whole: nothing more is read
         if not self._streams:
             self._busy_s = self.loop.time()
-            if self._final_id is not None:
-                self.close()
+            self._end_if_answered()
 
     def _on_priority(self, _flags: int, _stream_id: int, payload: bytes) -> None:
         if len(payload) != _PRIORITY_BYTES:
@@ -442,9 +441,14 @@ class Connection(asyncio.Protocol):
         self._end_streams()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self._ends_s = self.loop.time() + LINGER_S
+            self._is_closing, self._ends_s = True, self.loop.time() + LINGER_S
         else:
             self.close()
+
+    def _end_if_answered(self) -> None:
+        """Leave it to the peer to close, which has seen that this is the end; close if it does not."""
+        if self._final_id is not None and not self._streams and self._ends_s is None:
+            self._ends_s = self.loop.time() + LINGER_S
 
     def _end_streams(self) -> None:
         self.outlet.close()

@@ -6,6 +6,7 @@ client that asks the same again sends the same bytes; what is written is neither
 Source: RFC 7541, sections 5 and 6.2.2; RFC 9113, sections 8.2 and 8.3.1 for what a request may hold.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,6 +18,8 @@ Headers = list[tuple[bytes, bytes]]
 
 STATUS_200: Final = b"\x88"
 """`:status: 200`, by its number in the table that every peer has."""
+
+logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it tells every header, credentials included
 
 _MOST_KNOWN: Final = 64
 _LONGEST_KNOWN: Final = 4_096
