@@ -150,7 +150,7 @@ def raw_request(body: bytes | memoryview, signature: ModelSignature, model: str)
         if math.prod(shape) != 1:
             raise MalformedBody(f"For BYTE datatype raw input '{spec.name}', the model must have input shape [1]")
         element = np.empty(1, np.object_)
-        element[0] = body
+        element[0] = bytes(body)
         return Tensor(spec.name, spec.datatype, element.reshape(shape))
     n_free = shape.count(FREE)
     if n_free > 1:

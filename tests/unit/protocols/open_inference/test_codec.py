@@ -370,3 +370,11 @@ def test_bodies_that_we_write_fit_their_schemas() -> None:
         (a_body(), schemas.INFER_REQUEST),
     ):
         jsonschema.validate(orjson.loads(body), schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_text_of_a_raw_request_is_bytes_however_its_body_came(kind: type[bytes] | type[memoryview]) -> None:
+    signature = ModelSignature((TensorSpec("x", Datatype.BYTES, (-1, 1)),), ())
+    (tensor,) = read_infer(kind(b"caf\xe9"), signature, header=b"0").request.inputs
+    assert tensor.array.tolist() == [[b"caf\xe9"]]
+    assert type(tensor.array[0, 0]) is bytes
