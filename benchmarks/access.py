@@ -20,7 +20,7 @@ from typing import Any, Final
 from gateway_vs_bare import PATH, body_of, check_answer, token
 from load import Answered, Request, generator, put_on
 from place import MODEL, Place
-from report import Comparison, paired
+from report import Comparison
 from running import gateway
 from sqlalchemy import insert
 
@@ -227,13 +227,12 @@ def _growth(few: Place, many: Place, folder: Path) -> list[Comparison]:
                 found[name].append(put_on(server.port, request, n_clients=CLIENTS, duration_s=ROUND_S, folder=folder))
     ours, theirs = ([one.p50_us for one in found[name]] for name in ("many", "few"))
     return [
-        Comparison(
+        Comparison.of_rounds(
             f"{N_TENANTS:,} tenants and {N_BINDINGS:,} role bindings, against two tenants; load by {generator()}",
             f"time to answer, median, {CLIENTS} clients",
-            f"{statistics.median(ours):,.0f} µs",
-            f"{statistics.median(theirs):,.0f} µs",
-            paired(ours, theirs),
-            "of few",
+            "µs",
+            (ours, theirs),
+            reads="of few",
             at_most=GROWTH_TARGET,
         )
     ]

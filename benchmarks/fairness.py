@@ -15,7 +15,7 @@ from typing import Final
 from gateway_vs_bare import PATH, body_of, check_answer, token, token_of
 from load import Answered, Request, generator, put_on
 from place import MODEL, TENANT, Place
-from report import Comparison, paired
+from report import Comparison
 from running import HOST, Running, gateway
 
 FLOOD: Final = 64
@@ -92,14 +92,8 @@ def _lines(what: str, alone: list[Answered], within: list[Answered], contended: 
     part = f"A flood of another tenant: {FLOOD} clients, {what} each (1 worker, {HOST}); load by {generator()}"
     for name, unit in (("p50_us", "median"), ("p99_us", "99th percentile")):
         ours, theirs = ([getattr(one, name) for one in side] for side in (within, alone))
-        yield Comparison(
-            part,
-            f"time to answer {GUESTS} guest with one row, {unit}, within the flood against alone",
-            f"{sorted(ours)[ROUNDS // 2]:,.0f} µs",
-            f"{sorted(theirs)[ROUNDS // 2]:,.0f} µs",
-            paired(ours, theirs),
-            "of alone",
-        )
+        what = f"time to answer {GUESTS} guest with one row, {unit}, within the flood against alone"
+        yield Comparison.of_rounds(part, what, "µs", (ours, theirs), reads="of alone")
     share = sorted(guest.per_s / flood.per_s for guest, flood in contended)[ROUNDS // 2]
     yield Comparison(
         part,

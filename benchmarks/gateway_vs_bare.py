@@ -6,7 +6,6 @@ seen where 0.43 was true). "Throughput of the whole core" does not: if the two d
 """
 
 import json
-import statistics
 import sys
 import urllib.parse
 import urllib.request
@@ -17,7 +16,7 @@ from typing import Final
 
 from load import Answered, Request, generator, put_on
 from place import MODEL, Place
-from report import Comparison, PartFailed, paired
+from report import Comparison, PartFailed
 from running import HOST, SERVERS, Running, free_port, gateway, running
 
 ROUNDS: Final = 5
@@ -105,16 +104,7 @@ def _lines(
     clients = "1 client" if n_clients == 1 else f"{n_clients} clients"
 
     def line(what: str, unit: str, values: list[list[float]], target: float | None = None) -> Comparison:
-        mine, other = values
-        return Comparison(
-            part,
-            f"{what}, {clients}",
-            f"{statistics.median(mine):,.0f} {unit}",
-            f"{statistics.median(other):,.0f} {unit}",
-            paired(mine, other),
-            "of bare",
-            target,
-        )
+        return Comparison.of_rounds(part, f"{what}, {clients}", unit, values, reads="of bare", at_least=target)
 
     sides = (ours, theirs)
     is_many = n_clients == CLIENTS[-1]

@@ -6,7 +6,6 @@ gateway beside them for the processor's time of a call.
 """
 
 import json
-import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from gateway_vs_bare import token
 from grpc_vs_rest import CLIENTS, ROUND_S, framed, infer_message, install_h2load, put_on_grpc
 from load import Answered
 from place import MODEL, Place
-from report import Comparison, paired
+from report import Comparison
 from running import SERVERS, Running, free_port, gateway, running
 
 ROUNDS: Final = 3
@@ -98,15 +97,8 @@ def _lines(peer: str, ours: list[tuple[Answered, float]], theirs: list[tuple[Ans
     sides = (ours, theirs)
 
     def line(what: str, unit: str, values: list[list[float]], target: float | None = None) -> Comparison:
-        mine, other = values
-        return Comparison(
-            part,
-            f"{what} against {peer}, {CLIENTS} clients",
-            f"{statistics.median(mine):,.0f} {unit}",
-            f"{statistics.median(other):,.0f} {unit}",
-            paired(mine, other),
-            f"of {peer}",
-            target,
+        return Comparison.of_rounds(
+            part, f"{what} against {peer}, {CLIENTS} clients", unit, values, reads=f"of {peer}", at_least=target
         )
 
     return [

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import struct
 import subprocess
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from typing import Final
 from gateway_vs_bare import token
 from load import Answered, Request, generator, put_on
 from place import MODEL, Place
-from report import Comparison, PartFailed, paired
+from report import Comparison, PartFailed
 from running import HOST, Running, gateway, load_core, on_core
 
 CLIENTS: Final = 32
@@ -143,16 +142,7 @@ def _lines(ours: list[tuple[Answered, float]], theirs: list[tuple[Answered, floa
     )
 
     def line(what: str, unit: str, values: list[list[float]], target: float | None = None) -> Comparison:
-        mine, other = values
-        return Comparison(
-            part,
-            f"{what}, {CLIENTS} clients",
-            f"{statistics.median(mine):,.0f} {unit}",
-            f"{statistics.median(other):,.0f} {unit}",
-            paired(mine, other),
-            "of JSON",
-            target,
-        )
+        return Comparison.of_rounds(part, f"{what}, {CLIENTS} clients", unit, values, reads="of JSON", at_least=target)
 
     sides = (ours, theirs)
     return [

@@ -22,7 +22,7 @@ from typing import Final
 from gateway_vs_bare import PATH, body_of, check_answer, token
 from load import Request
 from place import TENANT, Place
-from report import Comparison, PartFailed, paired
+from report import Comparison, PartFailed
 from running import Running, gateway, load_core, on_core
 
 ROUNDS: Final = 7
@@ -119,8 +119,8 @@ def _lines(name: str, n_addresses: int, rounds: list[tuple[Waited, Waited, Flood
     what = f"{name}: {checked:,.0f} passwords checked and {refused:,.0f} refused a second"
 
     def line(which: str, sides: list[list[float]], at_most: float | None = None) -> Comparison:
-        texts = [f"{statistics.median(side):,.2f} ms" for side in sides]
-        return Comparison(part, f"{which}, {what}", *texts, paired(*sides), "of at rest", at_most=at_most)
+        what_of = f"{which}, {what}"
+        return Comparison.of_rounds(part, what_of, "ms", sides, reads="of at rest", digits=2, at_most=at_most)
 
     yield line("median", [[one.p50_ms for one in side] for side in (flooded, quiet)])
     yield line("99th percentile", [[one.p99_ms for one in side] for side in (flooded, quiet)], P99_TARGET)

@@ -73,5 +73,4 @@ def _line(n_clients: int, ours: list[Answered], theirs: list[Answered]) -> Compa
         texts = [f"{statistics.median(values):,.2f} ms" for values in (mine, other)]
         return Comparison(part, "time to answer, median, 1 client", *texts, paired(other, mine), "times faster")
     mine, other = [a.per_s for a in ours], [a.per_s for a in theirs]
-    texts = [f"{statistics.median(values):,.0f} /s" for values in (mine, other)]
-    return Comparison(part, f"throughput, {n_clients} clients", *texts, paired(mine, other), "times more")
+    return Comparison.of_rounds(part, f"throughput, {n_clients} clients", "/s", (mine, other), reads="times more")

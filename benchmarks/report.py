@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +41,35 @@ class Comparison:
     reads: str
     at_least: float | None = None
     at_most: float | None = None
+
+    @classmethod
+    def of_rounds(
+        cls,
+        part: str,
+        what: str,
+        unit: str,
+        sides: Sequence[Sequence[float]],
+        *,
+        reads: str,
+        digits: int = 0,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Self:
+        """Return the line of what was measured in rounds, side by side.
+
+        Args:
+            part: what is compared.
+            what: what is measured.
+            unit: of the figures.
+            sides: ours and theirs, a figure for each round.
+            reads: how to read the ratio.
+            digits: decimals of the figures.
+            at_least: the target.
+            at_most: the target.
+        """
+        ours, theirs = sides
+        texts = [f"{statistics.median(side):,.{digits}f} {unit}" for side in sides]
+        return cls(part, what, *texts, paired(ours, theirs), reads, at_least, at_most)
 
     @property
     def target(self) -> str:

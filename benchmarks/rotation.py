@@ -19,7 +19,7 @@ from typing import Final
 from gateway_vs_bare import PATH, body_of, check_answer, token
 from load import Answered, Request, generator, put_on, try_on
 from place import Place
-from report import Comparison, PartFailed, paired
+from report import Comparison, PartFailed
 from running import HOST, Running, gateway
 
 from maas_gateway.client.failure import GatewayRefused
@@ -181,9 +181,8 @@ def _lines(quiet_s: list[float], rounds: list[tuple[Answered, Answered]], whole:
 
     def line(what: str, unit: str, values: list[list[float]], *, at_most: float | None = None) -> Comparison:
         before, during = values
-        texts = [f"{statistics.median(one):,.0f} {unit}" for one in (during, before)]
         what = f"{what}, {CLIENTS} clients, during against before"
-        return Comparison(part, what, *texts, paired(during, before), "of before", at_most=at_most)
+        return Comparison.of_rounds(part, what, unit, (during, before), reads="of before", at_most=at_most)
 
     sides = tuple(zip(*rounds, strict=True))
     yield line("throughput", "/s", [[a.per_s for a in side] for side in sides])

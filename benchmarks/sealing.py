@@ -22,7 +22,6 @@ import ctypes
 import hashlib
 import mmap
 import os
-import statistics
 import time
 import uuid
 from collections import defaultdict
@@ -33,7 +32,7 @@ from typing import Final
 
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from report import Comparison, paired
+from report import Comparison
 
 from maas_gateway.confinement.limits import lock_memory
 from maas_gateway.crypto.chunked import ByteSource
@@ -90,8 +89,7 @@ def _take_and_give_back(n_bytes: int) -> None:
 
 def _speeds(rates: dict[str, list[float]]) -> Iterator[Comparison]:
     def line(what: str, ours: str, theirs: str, *, reads: str, target: float | None = None) -> Comparison:
-        texts = [f"{statistics.median(rates[name]):,.0f} MiB/s" for name in (ours, theirs)]
-        return Comparison(_PART, what, *texts, paired(rates[ours], rates[theirs]), reads, target)
+        return Comparison.of_rounds(_PART, what, "MiB/s", (rates[ours], rates[theirs]), reads=reads, at_least=target)
 
     of_copy, of_fernet = "of a copy", "of Fernet"
     yield line("sealing, against hashing once and writing", "seal", "hash", reads="of that", target=SEALING_TARGET)

@@ -6,27 +6,12 @@ from onnx import TensorProto
 
 from builders.conversions import pieces
 from builders.gateways import World
-from builders.onnx_models import graph, model_of, node, value
+from builders.onnx_models import ECHOED, graph, model_of, node, value
 from maas_gateway.clock import Deadline
 from maas_gateway.controlplane.upload import Incoming
 from maas_gateway.identifiers import ModelRef
 
-ELEMENTS: Mapping[str, int] = {
-    "BOOL": TensorProto.BOOL,
-    "UINT8": TensorProto.UINT8,
-    "UINT16": TensorProto.UINT16,
-    "UINT32": TensorProto.UINT32,
-    "UINT64": TensorProto.UINT64,
-    "INT8": TensorProto.INT8,
-    "INT16": TensorProto.INT16,
-    "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64,
-    "FP16": TensorProto.FLOAT16,
-    "FP32": TensorProto.FLOAT,
-    "FP64": TensorProto.DOUBLE,
-    "BYTES": TensorProto.STRING,
-    "BF16": TensorProto.BFLOAT16,
-}
+ELEMENTS: Mapping[str, int] = {**ECHOED, "BF16": TensorProto.BFLOAT16}
 WIDTH = 2
 SERVED_WITHIN_S = 30.0
 

@@ -23,12 +23,9 @@ from sqlalchemy.engine import make_url
 
 from maas_gateway.app import GatewayApp, create_app
 from maas_gateway.auth.client_secrets import new_client_id, new_secret
-from maas_gateway.database.engine import Database
-from maas_gateway.database.metadata import CHANGES, KEYS_CHANGES
-from maas_gateway.database.migrations import migrate
 from maas_gateway.gateway import Gateway
 from maas_gateway.identifiers import TenantId
-from maas_gateway.place import prepare
+from maas_gateway.place import migrate_all, prepare
 from maas_gateway.principal import Principal
 from maas_gateway.settings import Settings, load_settings
 
@@ -37,8 +34,8 @@ ADDRESS = "http://127.0.0.1:8080"
 
 CHEAP_PASSWORDS: Mapping[str, int] = {"memory_kib": 8_192, "passes": 1}
 SQLITE = "sqlite"
-_SCHEMAS: dict[str, bytes] = {}
-"""SQLite's files of this version's schema without a row, by the database's name."""
+_SCHEMAS: list[bytes] = []
+"""SQLite's files of this version's schema without a row: the main database's, the key store's."""
 
 POSTGRES_SLOWLY = pytest.mark.parametrize(
     "database_url",
@@ -219,17 +216,16 @@ async def running_gateway(folder: Path, database: str = SQLITE, **overrides: Any
 
 
 async def _lay_schema(settings: Settings) -> None:
-    """Have both databases be of this version's schema already, which is made once in this process."""
+    """Have both databases of a new place be of this version's schema already, which is made once in this process."""
+    files = [Path(make_url(url).database or "") for url in (settings.main_url, settings.keys_url)]
+    if any(file.exists() for file in files):
+        return
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for url, changes, name in ((settings.main_url, CHANGES, "main"), (settings.keys_url, KEYS_CHANGES, "keys")):
-        file = Path(make_url(url).database or "")
-        if not file.exists():
-            if name not in _SCHEMAS:
-                database = Database(url, changes)
-                await migrate(database, name)
-                await database.close()
-                _SCHEMAS[name] = file.read_bytes()
-            file.write_bytes(_SCHEMAS[name])
+    if not _SCHEMAS:
+        await migrate_all(settings)
+        _SCHEMAS.extend(file.read_bytes() for file in files)
+    for file, content in zip(files, _SCHEMAS, strict=True):
+        file.write_bytes(content)
 
 
 @asynccontextmanager

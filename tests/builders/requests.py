@@ -54,6 +54,7 @@ class RawClient:
             self.n_received_at_start = self.n_received
         else:
             assert self.status, "a body without a head"
+            assert not self.is_whole, "a body behind its end"
             self.body += message.get("body", b"")
             self.is_whole = not message.get("more_body", False)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as client
+from triton_refusals import refused
 from tritonclient.grpc import aio
 from tritonclient.grpc.auth import BasicAuth
 from tritonclient.utils import InferenceServerException
@@ -21,14 +22,6 @@ def _input(rows: np.ndarray) -> Any:
     tensor = client.InferInput("measurements", list(rows.shape), "FP32")
     tensor.set_data_from_numpy(rows)
     return tensor
-
-
-def _refused(ask: Any) -> tuple[str, str]:
-    try:
-        ask()
-    except InferenceServerException as error:
-        return str(error.status()), error.message()
-    raise AssertionError("it was not refused")
 
 
 def told(address: str, model: str, token: str, rows: np.ndarray) -> dict[str, Any]:
@@ -54,10 +47,10 @@ def told(address: str, model: str, token: str, rows: np.ndarray) -> dict[str, An
         stats = server.get_inference_statistics(model, headers=headers, as_json=True)["model_stats"][0]
         found["inference_count"] = int(stats["inference_count"])
         found["index"] = server.get_model_repository_index(headers=headers, as_json=True)["models"]
-        found["nobody"] = _refused(lambda: server.infer(model, [_input(rows)]))
-        found["unknown"] = _refused(lambda: server.infer("nope", [_input(rows)], headers=headers))
-        found["load"] = _refused(lambda: server.load_model(model, headers=headers))
-        found["bad"] = _refused(lambda: server.infer(model, [_input(rows[:, :7])], headers=headers))
+        found["nobody"] = refused(lambda: server.infer(model, [_input(rows)]))
+        found["unknown"] = refused(lambda: server.infer("nope", [_input(rows)], headers=headers))
+        found["load"] = refused(lambda: server.load_model(model, headers=headers))
+        found["bad"] = refused(lambda: server.infer(model, [_input(rows[:, :7])], headers=headers))
         found["stream"] = _streamed(server, model, headers, rows, name)
     with client.InferenceServerClient(address) as server:
         server.register_plugin(BasicAuth("anybody", token))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.http as client
+from triton_refusals import refused
 from tritonclient.http import aio
 from tritonclient.http.auth import BasicAuth
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
@@ -69,14 +70,6 @@ def _counts(server: Any) -> list[int]:
     return [told["inference_count"], *(told["inference_stats"][stage]["count"] for stage in stages)]
 
 
-def _refused(ask: Any) -> tuple[str, str]:
-    try:
-        ask()
-    except InferenceServerException as error:
-        return str(error.status()), error.message()
-    raise AssertionError("it was not refused")
-
-
 def _refusals(address: str, server: Any, rows: np.ndarray) -> dict[str, tuple[str, str]]:
     other = client.InferInput("other", list(rows.shape), "FP32")
     other.set_data_from_numpy(rows)
@@ -98,9 +91,9 @@ def _refusals(address: str, server: Any, rows: np.ndarray) -> dict[str, tuple[st
         "load": lambda: server.load_model("bc"),
         "shared memory": server.get_system_shared_memory_status,
     }
-    found = {name: _refused(ask) for name, ask in cases.items()}
+    found = {name: refused(ask) for name, ask in cases.items()}
     with client.InferenceServerClient(address) as nobody:
-        found["nobody"] = _refused(lambda: nobody.infer("bc", [_input(rows)]))
+        found["nobody"] = refused(lambda: nobody.infer("bc", [_input(rows)]))
     return found
 
 
@@ -150,9 +143,9 @@ def told_of_repository(address: str, token: str) -> dict[str, Any]:
         steps.append(server.is_model_ready("cycled", "2"))
         server.unload_model("cycled")
         steps.append(server.is_model_ready("cycled"))
-        config = _refused(lambda: server.load_model("cycled", config="{}"))
-        files = _refused(lambda: server.load_model("cycled", config="{}", files={"file:1/model.onnx": b"x"}))
-        unknown = _refused(lambda: server.unload_model("nope"))
+        config = refused(lambda: server.load_model("cycled", config="{}"))
+        files = refused(lambda: server.load_model("cycled", config="{}", files={"file:1/model.onnx": b"x"}))
+        unknown = refused(lambda: server.unload_model("nope"))
         rows = [row for row in server.get_model_repository_index() if row["name"] == "cycled"]
         return {"steps": steps, "config": config, "files": files, "unknown": unknown, "rows": rows}
 

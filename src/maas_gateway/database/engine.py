@@ -3,9 +3,10 @@
 Rules: a write transaction on SQLite begins IMMEDIATE, so that two writers queue instead of
 failing half-way, and those of one process take turns, first come, first served: SQLite's own queue is
 none, its writers look again after a pause and any of them may be the last; it runs in WAL mode with
-foreign keys on, and waits for another process as long as a disk may stall; the key store also overwrites what it deletes (`secure_delete`). A database that does not answer is `Unavailable`; a
-text with a NUL character, which PostgreSQL cannot keep, is refused on both engines alike. What a
-statement was given stands in no error's text, because errors are logged.
+foreign keys on, and waits for another process as long as a disk may stall; the key store also
+overwrites what it deletes (`secure_delete`). A database that does not answer is `Unavailable`; a text
+with a NUL character, which PostgreSQL cannot keep, is refused on both engines alike. What a statement
+was given stands in no error's text, because errors are logged.
 """
 
 import asyncio

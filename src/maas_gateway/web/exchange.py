@@ -34,12 +34,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
+_Placed = tuple[bytes | bytearray, int]
+"""A body, and how many bytes stand before it."""
 
 JSON: Final = b"application/json"
 SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 _ALIGNMENT: Final = 16
-"""Of the first byte of a `bytes`, and enough for every number."""
+"""Of the first byte of a `bytearray`, and enough for every number."""
 _DRAIN_BYTES: Final = 1 << 20
 _DRAIN_S: Final = 1.0
 _ID_CHARACTERS: Final = 16
@@ -109,7 +111,7 @@ class Exchange:
             As `aligned_body`.
         """
         whole, _ = await self._read(max_bytes, deadline, 0)
-        return whole
+        return bytes(whole)  # itself, unless it came in pieces
 
     async def aligned_body(self, max_bytes: int, deadline: Deadline, at: int) -> memoryview:
         """Read the whole body, inflated; what came in pieces lies so that numbers behind its first bytes need no copy.
@@ -127,9 +129,9 @@ class Exchange:
             ClientGone: the connection closed.
         """
         whole, start = await self._read(max_bytes, deadline, -at % _ALIGNMENT)
-        return memoryview(whole)[start:]
+        return memoryview(whole).toreadonly()[start:]
 
-    async def _read(self, max_bytes: int, deadline: Deadline, n_before: int) -> tuple[bytes, int]:
+    async def _read(self, max_bytes: int, deadline: Deadline, n_before: int) -> _Placed:
         """Return the body, and where in it it begins: behind so many bytes if it came in pieces, else at once."""
         declared = length_of(self.header(b"content-length"))
         if declared is not None and declared > max_bytes:
@@ -181,31 +183,29 @@ class Exchange:
             headers.append((b"connection", b"close"))
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        n_more = len(rest)
-        await self._send({"type": "http.response.body", "body": body, "more_body": is_open or n_more > 0})
-        for piece in rest:
-            n_more -= 1
-            await self._send({"type": "http.response.body", "body": piece, "more_body": is_open or n_more > 0})
+        *pieces, last = (body, *rest)
+        for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": last, "more_body": is_open})
         if is_open:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b""})
 
-    async def _whole(self, max_bytes: int, n_before: int) -> tuple[bytes, int]:
-        pieces = [bytes(n_before)]
-        n_bytes = 0
+    async def _whole(self, max_bytes: int, n_before: int) -> _Placed:
+        pieces = bytearray(n_before)
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body: bytes = message.get("body", b"")
             self._is_read = not message.get("more_body", False)
-            n_bytes += len(body)
+            n_bytes = len(pieces) - n_before + len(body)
             if n_bytes > max_bytes:
                 raise _too_large(max_bytes)
             if self._is_read and len(body) == n_bytes:
                 return body, 0  # the usual body comes in one piece and is not copied
-            pieces.append(body)
-        return b"".join(pieces), n_before
+            pieces += body
+        return pieces, n_before
 
     def _has_body(self) -> bool:
         length = self.header(b"content-length")
@@ -240,17 +240,17 @@ class _Begun:
 
     __slots__ = ("_left", "_wait", "is_done", "result")
 
-    def __init__(self, reading: Coroutine[Any, Any, tuple[bytes, int]]) -> None:
+    def __init__(self, reading: Coroutine[Any, Any, _Placed]) -> None:
         self._left = reading.__await__()
         self._wait: Any = None
         self.is_done = False
-        self.result = b"", 0
+        self.result: _Placed = b"", 0
         try:
             self._wait = next(self._left)
         except StopIteration as end:
             self.is_done, self.result = True, end.value
 
-    def __await__(self) -> Generator[Any, Any, tuple[bytes, int]]:
+    def __await__(self) -> Generator[Any, Any, _Placed]:
         """Wait for what the reading waits for, and go on with it."""
         try:
             yield self._wait

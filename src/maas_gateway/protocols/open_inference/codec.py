@@ -66,7 +66,7 @@ def read_infer(
     if header is not None and not length:
         tensors: tuple[Tensor, ...] = (raw_request(body, signature, model),)
         return Asked(InferenceRequest(tensors, signature.check(tensors)), None, AnswerForm(is_binary=True))
-    document = parse_document(body if length == len(body) and isinstance(body, bytes) else bytes(body[:length]))
+    document = parse_document(bytes(body[:length]))  # all of a `bytes` is that itself, no copy
     section = Section(body, length, model)
     request_id = document.get("id")
     if not (request_id is None or isinstance(request_id, str)):
