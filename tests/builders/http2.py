@@ -4,14 +4,14 @@ import asyncio
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpack import Decoder, Encoder
 
-from maas_gateway.http2.connection import Bounds
 from maas_gateway.http2.frames import HEAD_BYTES, PREFACE, Code, Flag, Kind, frame
+from maas_gateway.http2.patience import Bounds
 from maas_gateway.http2.port import Port, listening
 from maas_gateway.http2.stream import Stream
 
@@ -151,6 +151,10 @@ async def http2(
         return peer
 
     async with listening(serve, bounds, host="127.0.0.1", port=0, tls=tls) as port:
-        yield port, opened
-        for peer in peers:
-            peer.writer.close()
+        try:
+            yield port, opened
+        finally:
+            for peer in peers:
+                peer.writer.close()
+                with suppress(ConnectionError):
+                    await peer.writer.wait_closed()

@@ -150,6 +150,20 @@ async def test_predictions_are_answered_over_tls_at_both_ports(tmp_path: Path, d
             await _refused(Caller(channel)("ServerReady"))
 
 
+@pytest.mark.parametrize(("offered", "n_bytes"), [(["h2"], 1), (["http/1.1"], 0), ([], 0)])
+async def test_the_grpc_port_speaks_to_who_asks_for_http2_only(
+    tmp_path: Path, offered: list[str], n_bytes: int
+) -> None:
+    async with _served(tmp_path) as served:
+        context = served.trusting()
+        if offered:
+            context.set_alpn_protocols(offered)
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.world.app.state.grpc_port, ssl=context)
+        async with asyncio.timeout(ANSWERED_WITHIN_S):
+            assert len(await reader.read(1)) == n_bytes
+        writer.close()
+
+
 @pytest.mark.parametrize("port", ["HTTP", "gRPC"])
 async def test_tls_before_1_2_is_refused_by_the_gateway(tmp_path: Path, port: str) -> None:
     async with _served(tmp_path) as served:

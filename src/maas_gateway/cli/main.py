@@ -88,7 +88,6 @@ Only = Annotated[
 @app.command()
 def demo(config: Config = None, data_dir: DataDir = None, port: Port = None, workers: Workers = None) -> None:
     """Try it: make a gateway in ./var, train a model, seal it, serve it; a second start takes up where the first stopped."""
-    _set_grpc()
     from maas_gateway.cli.demo import run_demo
 
     run_demo(config, {"data_dir": data_dir, "port": port, "workers": workers})
@@ -111,7 +110,6 @@ def serve(
     workers: Workers = None,
 ) -> None:
     """Serve; the place must have been prepared by `init`."""
-    _set_grpc()
     from maas_gateway.cli.serve import run_serve
 
     run_serve(config, {"data_dir": data_dir, "host": host, "port": port, "workers": workers})
@@ -232,14 +230,6 @@ def run() -> None:
         _stop(error.detail, next((code for kind, code in _EXITS if isinstance(error, kind)), os.EX_SOFTWARE))
     except GatewayRefused as refused:
         _stop(refused.detail, _HTTP_EXITS.get(refused.status, os.EX_DATAERR))
-
-
-def _set_grpc() -> None:
-    """Set what gRPC's library reads from the environment when it is imported, here and in worker processes."""
-    # It need not survive forks: the children that we start execute another program at once. Else it logs each of them.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # noqa: TID251  the library's own switch
-    # Else it writes a line of its own form for each client whose handshake fails, as every port scanner's does.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # noqa: TID251  the library's own switch
 
 
 def _stop(sentence: str, code: int) -> None:

@@ -2,8 +2,8 @@
 
 Rules: the first certificate of a chain is the server's own; it is used within its time and with its own key only; an
 encrypted key is refused, since nobody is there to be asked for its passphrase; so is a key of a kind that a client of
-either port could not agree on: gRPC's library knows RSA, P-256 and P-384. Whether clients trust the chain is for them to
-say.
+either port might not agree on: BoringSSL, on which most gRPC clients stand, takes RSA, P-256 and P-384 unless told
+otherwise. Whether clients trust the chain is for them to say.
 
 Source: RFC 5280, sections 4.1.2.5 and 4.2.1.6; RFC 7468; RFC 8446, section 4.4.2 for the order of a chain.
 """

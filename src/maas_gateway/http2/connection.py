@@ -11,16 +11,13 @@ Source: RFC 9113, sections 3.4, 5, 6 and 6.8.
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final
 
 from maas_gateway.http2.frames import (
     FIRST_WINDOW,
-    HEAD_BYTES,
-    LEAST_FRAME_BYTES,
     MAX_WINDOW,
     PING_BYTES,
-    PREFACE,
+    PRIORITY_BYTES,
     Code,
     ConnectionFault,
     Flag,
@@ -30,7 +27,6 @@ from maas_gateway.http2.frames import (
     frame,
     go_away,
     number_of,
-    read_head,
     reset,
     settings,
     settings_of,
@@ -38,8 +34,9 @@ from maas_gateway.http2.frames import (
     window_update,
 )
 from maas_gateway.http2.headers import HeaderReader, check_request
+from maas_gateway.http2.intake import Intake
 from maas_gateway.http2.outlet import Outlet
-from maas_gateway.http2.patience import ANSWERED, RESET, Patience
+from maas_gateway.http2.patience import ANSWERED, RESET, Bounds, Patience
 from maas_gateway.http2.stream import PeerGone, Stream
 
 Serve = Callable[[Stream], Coroutine[Any, Any, None]]
@@ -54,28 +51,7 @@ LINGER_S: Final = 2.0
 _WINDOW: Final = 1 << 24
 """Bytes that a peer may send on all streams together before it is told that there is room again."""
 _MOST_UNSENT: Final = 1 << 20
-_MOST_CONTINUATIONS: Final = 16
-_PRIORITY_BYTES: Final = 5
 _PING: Final = b"maas\0\0\0\0"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a connection may take.
-
-    Attributes:
-        max_streams: that are served at once.
-        max_header_bytes: of one list of headers.
-        idle_s: seconds without a stream after which it is closed, and that a peer has to take a part of an answer.
-        ping_every_s: seconds of silence after which the peer is asked whether it is there.
-        least_ping_s: least seconds between two of its own pings.
-    """
-
-    max_streams: int
-    max_header_bytes: int
-    idle_s: float
-    ping_every_s: float
-    least_ping_s: float
 
 
 class Connection(asyncio.Protocol):
@@ -98,14 +74,13 @@ class Connection(asyncio.Protocol):
         self._bounds = bounds
         self._all = all_of_port
         self._transport: asyncio.Transport | None = None
+        self._intake = Intake(bounds.max_header_bytes)
         self._reader = HeaderReader(bounds.max_header_bytes)
         self._patience = Patience(bounds.max_streams, bounds.least_ping_s)
         self._streams: dict[int, Stream] = {}
-        self._rest = b""
-        self._has_begun = self._has_settings = self._is_over = self._is_closing = False
+        self._is_over = self._is_closing = False
         self._last_id = 0
         self._final_id: int | None = None
-        self._block: tuple[int, int, list[bytes]] | None = None  # stream, flags of its HEADERS, what came of its block
         self._window_left = FIRST_WINDOW
         self.outlet = Outlet(bounds.idle_s)
         self.gone: asyncio.Future[None] = self.loop.create_future()
@@ -122,7 +97,6 @@ class Connection(asyncio.Protocol):
             Kind.PING: self._on_ping,
             Kind.GOAWAY: self._on_go_away,
             Kind.WINDOW_UPDATE: self._on_window_update,
-            Kind.CONTINUATION: self._on_continuation,
         }
 
     # --- what asyncio tells ---
@@ -166,7 +140,8 @@ class Connection(asyncio.Protocol):
         self._heard_s = self.loop.time()
         self._asked_s = None
         try:
-            self._rest = self._take(self._rest + data if self._rest else data)
+            for kind, flags, stream_id, payload in self._intake.frames(data):
+                self._on_frame(kind, flags, stream_id, payload)
         except ConnectionFault as fault:
             self._give_up(fault.code, fault.sentence)
 
@@ -198,7 +173,7 @@ class Connection(asyncio.Protocol):
         if self._ends_s is not None:
             if now_s > self._ends_s:
                 self.abort() if self._is_closing else self.close()
-        elif not self._has_settings and now_s - self._began_s > BEGIN_S:
+        elif not self._intake.has_begun and now_s - self._began_s > BEGIN_S:
             self._give_up(Code.SETTINGS_TIMEOUT, "the connection did not begin")
         elif self._asked_s is not None and now_s - self._asked_s > ANSWER_S:
             self.abort()
@@ -226,32 +201,7 @@ class Connection(asyncio.Protocol):
 
     # --- frames ---
 
-    def _take(self, data: bytes) -> bytes:
-        """Take all whole frames; return what is left."""
-        at = 0
-        if not self._has_begun:
-            if not data.startswith(PREFACE):
-                if PREFACE.startswith(data):
-                    return data
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "this port speaks gRPC, over HTTP/2")
-            self._has_begun, at = True, len(PREFACE)
-        end = len(data)
-        while end - at >= HEAD_BYTES:
-            n_bytes, kind, flags, stream_id = read_head(data, at)
-            if n_bytes > LEAST_FRAME_BYTES:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of more than {LEAST_FRAME_BYTES} bytes")
-            start = at + HEAD_BYTES
-            if end - start < n_bytes:
-                break
-            at = start + n_bytes
-            self._on_frame(kind, flags, stream_id, data[start:at])
-        return data[at:]
-
     def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is not None and (kind != Kind.CONTINUATION or stream_id != self._block[0]):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame within headers")
-        if not self._has_settings and kind != Kind.SETTINGS:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is SETTINGS")
         take = self._takes.get(kind)
         if take is None:
             self._patience.spend()  # RFC 9113 section 5.5: unknown types are passed over
@@ -308,31 +258,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"{name} of a stream that never began")
         return self._streams.get(stream_id)
 
-    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
         if stream_id % 2 == 0:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
-        content = unpadded(payload, flags)
-        if flags & Flag.PRIORITY:
-            if len(content) < _PRIORITY_BYTES:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "HEADERS of a wrong size")
-            content = content[_PRIORITY_BYTES:]
-        if flags & Flag.END_HEADERS:
-            self._on_block(stream_id, flags, content)
-        else:
-            self._block = (stream_id, flags, [content])
-
-    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is None:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        _, first_flags, pieces = self._block
-        pieces.append(payload)
-        if len(pieces) > _MOST_CONTINUATIONS or sum(map(len, pieces)) > self._bounds.max_header_bytes:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many headers")
-        if flags & Flag.END_HEADERS:
-            self._block = None
-            self._on_block(stream_id, first_flags, b"".join(pieces))
-
-    def _on_block(self, stream_id: int, flags: int, block: bytes) -> None:
         headers = self._reader.read(block)  # in every case: later blocks build on it
         stream = self._streams.get(stream_id)
         if stream is not None:
@@ -370,7 +298,7 @@ class Connection(asyncio.Protocol):
             self._end_if_answered()
 
     def _on_priority(self, _flags: int, _stream_id: int, payload: bytes) -> None:
-        if len(payload) != _PRIORITY_BYTES:
+        if len(payload) != PRIORITY_BYTES:
             raise StreamFault(Code.FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
         self._patience.spend()
 
@@ -395,7 +323,6 @@ class Connection(asyncio.Protocol):
         self._patience.spend()
         for name, value in settings_of(payload):
             self.outlet.set(name, value, self._streams.values())
-        self._has_settings = True
         self._control(frame(Kind.SETTINGS, Flag.ACK, 0))
 
     def _on_push(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
@@ -436,7 +363,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self, code: Code, sentence: str) -> None:
         if self._transport is None or self._is_over:
             return
-        self._is_over, self._rest = True, b""
+        self._is_over = True
         self.write(go_away(self._last_id, code, sentence))
         self._end_streams()
         if self._transport.can_write_eof():

@@ -17,6 +17,7 @@ FIRST_WINDOW: Final = 65_535
 MAX_WINDOW: Final = (1 << 31) - 1
 MAX_STREAM_ID: Final = (1 << 31) - 1
 PING_BYTES: Final = 8
+PRIORITY_BYTES: Final = 5
 
 _HEAD: Final = struct.Struct(">HBBBL")
 _SETTING: Final = struct.Struct(">HL")

@@ -1,4 +1,4 @@
-"""What a peer may ask of a connection without getting anywhere.
+"""What a peer may take of a connection, and what it may ask without getting anywhere.
 
 Rules: a frame that only costs work is paid for from a store that is filled again by what leads somewhere, a message's
 bytes or an answer that was taken; a peer whose store is empty is sent away. Pings have a rule of their own: so many may
@@ -7,6 +7,7 @@ come sooner after each other than is allowed, and nothing of ours in between.
 Source: RFC 9113, section 10.5; gRPC, "Client-side Keepalive", server enforcement.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from maas_gateway.http2.frames import Code, ConnectionFault
@@ -17,6 +18,25 @@ ANSWERED: Final = 8
 """What a call earns that was answered."""
 _MOST: Final = 1_000
 _MOST_STRIKES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a connection may take.
+
+    Attributes:
+        max_streams: that are served at once.
+        max_header_bytes: of one list of headers.
+        idle_s: seconds without a stream after which it is closed, and that a peer has to take a part of an answer.
+        ping_every_s: seconds of silence after which the peer is asked whether it is there.
+        least_ping_s: least seconds between two of its own pings.
+    """
+
+    max_streams: int
+    max_header_bytes: int
+    idle_s: float
+    ping_every_s: float
+    least_ping_s: float
 
 
 class Patience:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from maas_gateway.background import background, every
-from maas_gateway.http2.connection import Bounds, Connection, Serve
+from maas_gateway.http2.connection import Connection, Serve
+from maas_gateway.http2.patience import Bounds
 
 LOOK_EVERY_S: Final = 1.0
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from maas_gateway.background import background
 from maas_gateway.errors import Misconfigured
-from maas_gateway.http2.connection import Bounds
+from maas_gateway.http2.patience import Bounds
 from maas_gateway.http2.port import listening
 from maas_gateway.http2.stream import Stream
 from maas_gateway.protocols.open_inference.grpc.calls import Calls, Handler
