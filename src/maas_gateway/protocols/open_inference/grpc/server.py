@@ -91,14 +91,12 @@ async def serving(
     Raises:
         Misconfigured: the port cannot be listened on.
     """
-    health = Health(calls, (SERVICE, HEALTH), readiness)
     streams = InferStreams(calls, methods, max_under_way=bounds.max_under_way, idle_s=bounds.idle_s)
-    serve = _Serve(_handlers(calls, methods, health, streams), bounds)
+    serve = _Serve(_handlers(calls, methods, readiness, streams), bounds)
+    door = listening(serve, _of_connection(bounds), host=host, port=port, tls=tls, is_shared=is_port_shared)
     async with AsyncExitStack() as stack:
         try:
-            opened = await stack.enter_async_context(
-                listening(serve, _of_connection(bounds), host=host, port=port, tls=tls, is_shared=is_port_shared)
-            )
+            opened = await stack.enter_async_context(door)
         except OSError as cause:
             raise Misconfigured(f"gRPC cannot listen on {host}:{port}; choose another with grpc.port") from cause
 
@@ -154,7 +152,8 @@ def _of_connection(bounds: GRPCBounds) -> Bounds:
     )
 
 
-def _handlers(calls: Calls, methods: Methods, health: Health, streams: InferStreams) -> dict[str, Handler]:
+def _handlers(calls: Calls, methods: Methods, readiness: Readiness, streams: InferStreams) -> dict[str, Handler]:
+    health = Health(calls, (SERVICE, HEALTH), readiness)
     answers = {
         "ServerMetadata": methods.server_metadata,
         "ModelReady": methods.model_ready,
