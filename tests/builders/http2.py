@@ -1,6 +1,7 @@
 """A peer of HTTP/2 that writes each frame by hand, for what no client library would send."""
 
 import asyncio
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -140,11 +141,20 @@ async def echo(stream: Stream) -> None:
 async def http2(
     serve: Serve = echo, bounds: Bounds = BOUNDS, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[Port, Callable[[], Coroutine[Any, Any, Peer]]]]:
-    """Yield a port and what opens a connection to it, already greeted."""
+    """Yield a port and what opens a connection to it, already greeted, with a buffer of so many bytes."""
     peers: list[Peer] = []
 
-    async def opened(*, greets: bool = True) -> Peer:
-        peer = Peer(*await asyncio.open_connection("127.0.0.1", port.number))
+    async def opened(*, greets: bool = True, receive_bytes: int | None = None) -> Peer:
+        raw = socket.socket()
+        raw.setblocking(False)
+        if receive_bytes is not None:  # before it connects: the window that it offers follows from it
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port.number))
+        except OSError:
+            raw.close()
+            raise
+        peer = Peer(*await asyncio.open_connection(sock=raw))
         peers.append(peer)
         if greets:
             peer.greet()

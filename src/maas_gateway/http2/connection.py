@@ -225,9 +225,7 @@ class Connection(asyncio.Protocol):
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         n_bytes = len(payload)
         self._window_left -= n_bytes
-        if self._window_left < 0:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data than there is room")
-        if self._window_left < _WINDOW // 2:  # what lies here is bounded by the streams' own windows
+        if self._window_left < _WINDOW // 2:  # never used up; what lies here is bounded by the streams' own windows
             self.write(window_update(0, _WINDOW - self._window_left))
             self._window_left = _WINDOW
         stream = self._known(stream_id, "DATA")

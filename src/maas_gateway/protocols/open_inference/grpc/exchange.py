@@ -148,7 +148,7 @@ class CallExchange:
         """
         content = b"\0" + len(message).to_bytes(4, "big") + message
         last = _OK + _block(metadata)
-        if self._has_begun or not self._stream.answer(_HEAD, content, last):
+        if not self._stream.answer(_HEAD, content, last):
             await self._send(content)
             self._stream.send_headers(last, is_last=True)
 

@@ -5,6 +5,7 @@ Source: gRPC, "gRPC over HTTP2" and "Compression".
 
 import gzip
 import re
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,14 +87,16 @@ async def test_messages_come_and_go_in_order_however_they_are_cut() -> None:
             assert answered[2] == [("grpc-status", "0")]
 
 
+@pytest.mark.parametrize("flag", [0, 1])
 @pytest.mark.parametrize("content", [b"", b"abc", bytes(40_000)], ids=len)
-async def test_one_message_is_answered_with_one_and_what_goes_with_it(content: bytes) -> None:
+async def test_one_message_is_answered_with_one_and_what_goes_with_it(content: bytes, flag: int) -> None:
+    sent = message(gzip.compress(content) if flag else content, flag)
     window = frame(Kind.WINDOW_UPDATE, 0, 0, (1_000_000).to_bytes(4, "big"))
     async with http2(echo) as (_, opened):
         peer = await opened()
         peer.send(settings({Setting.INITIAL_WINDOW_SIZE: 1_000_000}), window)
-        pieces = [message(content)[i : i + 16_384] for i in range(0, len(content) + 5, 16_384)]
-        answered = await _ask(peer, *pieces, pseudo_path="/service/One")
+        pieces = [sent[i : i + 16_384] for i in range(0, len(sent), 16_384)]
+        answered = await _ask(peer, *pieces, pseudo_path="/service/One", grpc_encoding="gzip")
     assert answered[1:] == (message(content), [("grpc-status", "0"), ("x-more", "here")])
 
 
@@ -220,7 +223,7 @@ async def test_what_is_no_call_is_refused_as_http_does(headers: dict[str, str], 
 
 
 async def test_sentence_is_written_in_percents_and_read_back() -> None:
-    sentence = 'ü % "é"\n\r\0\x7f 日本 end'
+    sentence = 'ü % %41 "é"\n\r\0\x7f 日本 end'
 
     async def refuse(stream: Stream) -> None:
         CallExchange(stream, 1).end(code_of(MalformedBody(sentence)), sentence, ())
@@ -233,14 +236,22 @@ async def test_sentence_is_written_in_percents_and_read_back() -> None:
 
 
 async def test_no_more_is_let_in_than_a_message_needs() -> None:
-    n_bytes = MAX_MESSAGE_BYTES
     async with http2(echo) as (_, opened):
         peer = await opened()
-        peer.send(peer.headers(1), frame(Kind.DATA, 0, 1, b"\0" + n_bytes.to_bytes(4, "big")))
-        assert await peer.is_alive()
-    granted = sum(
-        int.from_bytes(found.payload, "big")
-        for found in peer.frames
-        if found.kind == Kind.WINDOW_UPDATE and found.stream_id == 1
-    )
-    assert FIRST_WINDOW - 5 + granted <= n_bytes + 5
+        peer.send(peer.headers(1), frame(Kind.DATA, 0, 1, b"\0" + MAX_MESSAGE_BYTES.to_bytes(4, "big")))
+        granted = await peer.next(Kind.WINDOW_UPDATE)
+        while not granted.stream_id:
+            granted = await peer.next(Kind.WINDOW_UPDATE)
+    assert FIRST_WINDOW - 5 + int.from_bytes(granted.payload, "big") == MAX_MESSAGE_BYTES
+
+
+async def test_bomb_is_not_inflated_beyond_its_bound() -> None:
+    body = message(gzip.compress(bytes(60_000_000)), 1)
+    pieces = [body[i : i + 16_384] for i in range(0, len(body), 16_384)]
+    tracemalloc.start()
+    try:
+        async with called(*pieces, grpc_encoding="gzip") as answered:
+            assert said(answered)[0] is Status.RESOURCE_EXHAUSTED
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
