@@ -8,7 +8,7 @@ from builders.conversions import pieces
 from builders.gateways import World
 from builders.onnx_models import ECHOED, graph, model_of, node, value
 from maas_gateway.clock import Deadline
-from maas_gateway.controlplane.upload import Incoming
+from maas_gateway.controlplane.arriving import Incoming
 from maas_gateway.identifiers import ModelRef
 
 ELEMENTS: Mapping[str, int] = {**ECHOED, "BF16": TensorProto.BFLOAT16}

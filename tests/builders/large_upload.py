@@ -58,11 +58,13 @@ async def main(folder: Path, n_mib: int) -> None:
     from maas_gateway.confinement.child import run_child
     from maas_gateway.confinement.conversation import Sink
     from maas_gateway.confinement.limits import Limits
-    from maas_gateway.controlplane.upload import Incoming
+    from maas_gateway.controlplane.arriving import Incoming
     from maas_gateway.identifiers import ModelRef
     from maas_gateway.inference.conversion.answer import Conversion, read_answer
 
-    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def convert(
+        form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         n_bytes = 0
 
         async def count(piece: bytes) -> None:

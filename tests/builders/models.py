@@ -14,8 +14,9 @@ from builders.conversions import WholeConversion, converted, pieces
 from builders.gateways import World
 from maas_gateway.clock import Deadline
 from maas_gateway.confinement.conversation import Sink
+from maas_gateway.controlplane.arriving import Incoming
 from maas_gateway.controlplane.examining import Converter
-from maas_gateway.controlplane.upload import Incoming, Upload
+from maas_gateway.controlplane.upload import Upload
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.registry import store
@@ -195,7 +196,9 @@ def _with_converter(world: World, made: WholeConversion) -> Upload:
 
 
 def _answering(made: WholeConversion) -> Converter:
-    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def convert(
+        form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         received = sum([len(piece) async for piece in upload])
         assert (form, received) == ("keras", size_bytes)
         await sink(made.payload)

@@ -21,7 +21,7 @@ from builders.grpc_clients import running_grpc
 from builders.listening import listening
 from builders.models import DemoModel, pieces, published_model, uploaded_model
 from maas_gateway.clock import Deadline
-from maas_gateway.controlplane.upload import Incoming
+from maas_gateway.controlplane.arriving import Incoming
 from maas_gateway.identifiers import ModelRef
 
 CLIENTS = Path(__file__).parents[1] / "clients"

@@ -20,7 +20,7 @@ from builders.saved_models import archive_of, saved_models
 from builders.tf_models import tar
 from maas_gateway.clock import Deadline
 from maas_gateway.confinement.conversation import Sink
-from maas_gateway.controlplane.upload import Incoming
+from maas_gateway.controlplane.arriving import Incoming
 from maas_gateway.errors import ArtifactRefused
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
@@ -194,7 +194,9 @@ async def test_plans_on_threads_come_first_then_the_quicker_ones(tmp_path: Path,
 
 
 def _answering(world: World, payload: bytes, made: WholeConversion) -> None:
-    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def convert(
+        form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
         await sink(payload)
         return made.conversion

@@ -240,7 +240,9 @@ async def test_upload_is_refused_if_while_it_is_converted(tmp_path: Path, demo: 
         headers = await world.headers(world.owners["acme"])
         is_signed = change == "its key is removed"
 
-        async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+        async def convert(
+            form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+        ) -> Conversion:
             assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
             await sink(demo.made.payload)
             if is_signed:

@@ -25,6 +25,7 @@ async def test_every_command_of_the_quarantine_page_does_what_it_says(tmp_path: 
     assert done.returncode == 0, said
     for sentence in (
         "unreached-layer",
+        "1 row of the publisher's sample",
         "fraud version 1: quarantined",
         "Next, once somebody has looked at the findings: maas-gateway models release fraud 1",
         "not yet: exit code 65",

@@ -143,7 +143,9 @@ async def test_place_that_one_transaction_takes_is_seen_by_the_next_which_waits_
 
 
 def _meeting(barrier: asyncio.Barrier, demo: DemoModel) -> Converter:
-    async def convert(form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def convert(
+        form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         assert (form, sum([len(piece) async for piece in upload])) == ("keras", size_bytes)
         await sink(demo.made.payload)
         await barrier.wait()

@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 import zipfile
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from builders import onnx_models
 from builders.gateways import World, running_gateway
-from builders.models import DemoModel, uploaded_model
+from builders.models import DemoModel, pieces, uploaded_model
 from builders.plaintext import Search, pieces_of
 from maas_gateway.database.engine import Database
 from maas_gateway.database.metadata import CHANGES
@@ -136,6 +138,48 @@ async def test_an_upload_over_the_bound_is_413_whether_or_not_its_length_is_decl
             answer = await world.http.put(PATH, content=content, headers=headers)
             assert (answer.status_code, "10000" in answer.json()["detail"]) == (413, True)
         assert await _n_left(world) == (0, 0, 0)
+
+
+CANARY = "a-word-of-the-sample-that-nobody-else-says"
+
+
+def _sample(name: str = "x", data: object = None) -> bytes:
+    data = [[1.0, 2.0, 3.0, 4.0]] if data is None else data
+    entry = {"name": name, "datatype": "FP32", "shape": [1, 4], "data": data}
+    return json.dumps({"id": CANARY, "inputs": [entry]}).encode()
+
+
+async def test_a_publishers_sample_is_compared_on_and_not_kept(tmp_path: Path) -> None:
+    model, sample = onnx_models.dense().SerializeToString(), _sample()
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        headers = await world.headers(await world.service("acme", "publisher"))
+        path = "/admin/v1/models/dense/versions/1?format=onnx"
+        sent = {**headers, **_digest(sample + model), "model-sample-length": str(len(sample))}
+        for wrong, status, said in (
+            ({"model-sample-length": "0"}, 400, "Model-Sample-Length: a whole number of bytes, at least 1"),
+            ({"model-sample-length": "-1"}, 400, "Model-Sample-Length: a whole number"),
+            ({"model-sample-length": "many"}, 400, "Model-Sample-Length: a whole number"),
+            ({"model-sample-length": str(10**7)}, 413, "the sample is larger than the 8388608 bytes"),
+            ({"model-sample-length": str(len(sample + model) + 1)}, 400, "longer than all that is sent"),
+            ({"model-sample-length": str(len(sample) - 1)}, 422, ""),
+            (_digest(model), 400, "what arrived is not what was declared"),
+        ):
+            answer = await world.http.put(path, content=sample + model, headers={**sent, **wrong})
+            assert (answer.status_code, said in answer.json()["detail"]) == (status, True), (wrong, answer.text)
+        for other, said in ((_sample("z"), "unknown input 'z'"), (_sample(data=[["a"] * 4]), "input 'x'")):
+            lengths = {"model-sample-length": str(len(other))}
+            answer = await world.http.put(path, content=other + model, headers={**headers, **lengths})
+            assert answer.status_code == 422
+            assert "the sample does not fit the model" in answer.json()["detail"]
+            assert said in answer.json()["detail"]
+        assert await _n_left(world) == (0, 0, 0)
+        async with aclosing(pieces(sample + model, 7)) as cut:
+            answer = await world.http.put(path, content=cut, headers=sent)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["digest"] == hashlib.sha256(model).hexdigest()
+        assert ["1 row of the publisher's sample" in found["detail"] for found in answer.json()["findings"]] == [True]
+        assert Search({"sample": [CANARY.encode()]}).in_files(world.settings.data_dir.rglob("*")) == {}
 
 
 async def test_no_file_that_the_gateway_writes_holds_a_models_plaintext(tmp_path: Path, demo: DemoModel) -> None:

@@ -14,7 +14,7 @@ from maas_gateway.admin.paging import ByName, next_cursor
 from maas_gateway.admin.repeating import management_router
 from maas_gateway.admin.schemas import LabelTarget, OperationAnswer
 from maas_gateway.clock import Deadline
-from maas_gateway.controlplane.upload import Incoming
+from maas_gateway.controlplane.arriving import MAX_SAMPLE_BYTES, Incoming
 from maas_gateway.errors import ArtifactRefused, DeadlineExceeded, InvalidRequest, PayloadTooLarge
 from maas_gateway.identifiers import MAX_VERSION, ModelRef
 from maas_gateway.operations.operation import OperationState
@@ -42,7 +42,7 @@ Label = Annotated[str, Path(description="A name that points at a serving version
 _UPLOAD: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "description": "The model's file, as it lies on disk.",
+        "description": "The model's file, as it lies on disk; before it the publisher's sample, if there is one.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
     "parameters": [
@@ -53,11 +53,21 @@ _UPLOAD: Final[dict[str, Any]] = {
             "description": "`sha-256=:<base64>:` (RFC 9530); what arrives is compared with it.",
         },
         {
+            "name": "Model-Sample-Length",
+            "in": "header",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_SAMPLE_BYTES},
+            "description": (
+                "So many bytes before the model are a sample of your own: a request as `/v2/models/{model}/infer` "
+                "takes it in JSON, of real rows. The model's forms are compared on it besides random inputs. It is not "
+                "kept. `Content-Digest` is of both, a publisher's signature of the model alone."
+            ),
+        },
+        {
             "name": "Model-Signature",
             "in": "header",
             "schema": {"type": "string"},
             "description": (
-                "A publisher's signature of the body, made with a key that your tenant has registered: "
+                "A publisher's signature of the model, made with a key that your tenant has registered: "
                 '`sig=:<base64>:, keyid="<the key\'s id>"` (a dictionary, RFC 9651). ECDSA on P-256 with SHA-256, '
                 "DER as `openssl dgst -sha256 -sign key.pem model.keras` writes it, or r ‖ s. Without `keyid`, every "
                 "registered key is tried. A tenant may demand a signature: `PUT /admin/v1/publishing-rules`."
@@ -136,6 +146,7 @@ async def upload(
         declared_bytes=length_of(declared.encode("latin-1")),
         chunks=_chunks(request),
         signature=_declared_signature(request),
+        sample_bytes=_declared_sample(request),
     )
     staged, is_new = await gateway.upload.upload(caller, ModelRef(name, version), incoming)
     response.status_code = 201 if is_new else 200
@@ -192,6 +203,16 @@ def _declared_digest(request: Request) -> bytes | None:
             if len(digest) == _SHA256_BYTES:
                 return digest
     raise InvalidRequest("Content-Digest: sha-256=:<base64 of 32 bytes>: (RFC 9530)")
+
+
+def _declared_sample(request: Request) -> int:
+    text = request.headers.get("model-sample-length")
+    if text is None:
+        return 0
+    n_bytes = length_of(text.encode("latin-1"))
+    if not n_bytes:
+        raise InvalidRequest("Model-Sample-Length: a whole number of bytes, at least 1")
+    return n_bytes
 
 
 def _declared_signature(request: Request) -> PublisherSignature | None:

@@ -25,7 +25,7 @@ from maas_gateway.cli.initialise import OPERATOR, write_private
 from maas_gateway.cli.serve import refuse_taken_port, serve_prepared
 from maas_gateway.clock import Deadline
 from maas_gateway.confinement.limits import harden_process
-from maas_gateway.controlplane.upload import Incoming
+from maas_gateway.controlplane.arriving import Incoming
 from maas_gateway.errors import Misconfigured, ModelNotFound
 from maas_gateway.gateway import Gateway, open_gateway
 from maas_gateway.identifiers import ModelRef

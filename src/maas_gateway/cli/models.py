@@ -16,6 +16,15 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
 Form = Annotated[
     str | None, typer.Option("--format", help="keras, savedmodel, tflite or onnx.  [default: told from the content]")
 ]
+Sample = Annotated[
+    Path | None,
+    typer.Option(
+        "--sample",
+        exists=True,
+        dir_okay=False,
+        help="Real rows to compare the model's forms on, too: what would be sent to /v2/…/infer, as JSON. Not kept.",
+    ),
+]
 _FILE = "A .keras, .tflite or .onnx file, or a SavedModel: packed, or its folder."
 Number = Annotated[int, typer.Argument(metavar="VERSION", help="The version's number, from 1.")]
 
@@ -69,6 +78,7 @@ def push(
         Path | None,
         typer.Option("--bundle", exists=True, dir_okay=False, help="The same as an OpenSSF model-signing bundle."),
     ] = None,
+    sample: Sample = None,
     form: Form = None,
     url: Url = None,
     token: Token = None,
@@ -84,13 +94,13 @@ def push(
     from maas_gateway.cli.model_files import ModelFile
     from maas_gateway.cli.remote import connect
 
-    signed = _signed(signature, key_id, bundle)
+    sent = {**_signed(signature, key_id, bundle), **_sampled(sample)}
     with ExitStack() as held:
         file = held.enter_context(ModelFile(path))
         found = file.format(form)
         gateway = held.enter_context(connect(url, token, data_dir, role=role, default="publisher"))
         tell = held.enter_context(sending(file.name, file.size_bytes, is_silent=as_json))
-        staged = gateway.push(file, model, version, tell, form=found, key_id=key_id, **signed)
+        staged = gateway.push(file, model, version, tell, form=found, key_id=key_id, **sent)
     if as_json:
         typer.echo(json.dumps(staged))
     else:
@@ -113,6 +123,15 @@ def _signed(signature: Path | None, key_id: str | None, bundle: Path | None) -> 
         raise typer.BadParameter("of which signature? give --signature too", param_hint="--key-id")
     files = {"signature": signature, "bundle": bundle}
     return {name: path.read_bytes() for name, path in files.items() if path is not None}
+
+
+def _sampled(sample: Path | None) -> dict[str, bytes]:
+    if sample is None:
+        return {}
+    content = sample.read_bytes()
+    if not content:
+        raise typer.BadParameter("the file is empty", param_hint="--sample")
+    return {"sample": content}
 
 
 @app.command("list")

@@ -4,6 +4,7 @@ Source: `/openapi.json` of the gateway; RFC 6749 section 4; RFC 9457.
 """
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -123,6 +124,7 @@ class GatewayClient:
         signature: bytes | None = None,
         key_id: str | None = None,
         bundle: bytes | None = None,
+        sample: bytes = b"",
     ) -> dict[str, Any]:
         """Upload a model as a version.
 
@@ -135,10 +137,14 @@ class GatewayClient:
             signature: a publisher's, of the file: DER, as `openssl dgst -sha256 -sign` writes it, or r ‖ s.
             key_id: which registered key made it; without it, every one is tried.
             bundle: in the place of `signature`, what `model_signing sign key` wrote about the file.
+            sample: rows as callers will send them, on which the forms are compared, too: a request of the open
+                protocol in JSON; empty for none. It is not kept.
         """
-        digest = base64.b64encode(file.digest()).decode()
+        digest = base64.b64encode(_digest_behind(sample, file)).decode()
 
         def chunks() -> Iterator[bytes]:
+            if sample:
+                yield sample
             for chunk in file.chunks():
                 yield chunk
                 on_progress(len(chunk))
@@ -149,7 +155,8 @@ class GatewayClient:
             content=chunks(),
             headers={
                 "Content-Digest": f"sha-256=:{digest}:",
-                "Content-Length": str(file.size_bytes),
+                "Content-Length": str(len(sample) + file.size_bytes),
+                **({"Model-Sample-Length": str(len(sample))} if sample else {}),
                 **_signed(signature, key_id, bundle),
             },
             timeout=_UPLOAD_TIMEOUT_S,
@@ -295,6 +302,16 @@ class GatewayClient:
             detail = body.get("detail") or body.get("error_description") or body.get("error") or answer.reason_phrase
             raise GatewayRefused(answer.status_code, str(detail))
         return body
+
+
+def _digest_behind(sample: bytes, file: ModelContent) -> bytes:
+    """Return the SHA-256 of all that is sent."""
+    if not sample:
+        return file.digest()
+    digest = hashlib.sha256(sample)
+    for chunk in file.chunks():
+        digest.update(chunk)
+    return digest.digest()
 
 
 def _signed(signature: bytes | None, key_id: str | None, bundle: bytes | None) -> dict[str, str]:

@@ -33,7 +33,9 @@ _MAX_PLANS_BYTES: Final = 1 << 40  # the converter bounds what it takes from the
 class Converter(Protocol):
     """Makes the plans of an upload, in a confined child."""
 
-    async def __call__(self, form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def __call__(
+        self, form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         """Convert it.
 
         Args:
@@ -41,6 +43,7 @@ class Converter(Protocol):
             upload: its plaintext.
             size_bytes: how many bytes it has.
             sink: takes the plans' contents, one after another.
+            sample: the publisher's own inputs, on which its forms are compared, too; empty for none.
 
         Raises:
             ArtifactRefused: it cannot be served faithfully.
@@ -100,13 +103,14 @@ class Examiner:
         self._spool_folder = spool_folder
         self._one_conversion = asyncio.Semaphore(1)
 
-    async def examine(self, form: str, upload: Spool, held: ExitStack) -> Examined:
+    async def examine(self, form: str, upload: Spool, held: ExitStack, *, sample: bytes = b"") -> Examined:
         """Look at an upload.
 
         Args:
             form: what its publisher says it is, one that is taken.
             upload: all of it.
             held: closed by the caller, once it has stored the contents of the forms.
+            sample: the publisher's own inputs; goes to the child, and nowhere else.
 
         Raises:
             ArtifactRefused: it is unsafe or broken, or cannot be served faithfully.
@@ -118,7 +122,7 @@ class Examiner:
         async with self._one_conversion:
             made = held.enter_context(Spool(self._spool_folder, max_bytes=_MAX_PLANS_BYTES))
             conversion = await self._convert(
-                form, _each(rebuilt.chunks()), size_bytes=rebuilt.size_bytes, sink=made.add
+                form, _each(rebuilt.chunks()), size_bytes=rebuilt.size_bytes, sink=made.add, sample=sample
             )
             await made.finish()
         forms, found, scanners = await self._scanned(conversion, rebuilt, made, report)

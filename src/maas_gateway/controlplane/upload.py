@@ -8,13 +8,12 @@ The same content under the same number is the same upload; other content is a co
 """
 
 import asyncio
-import hmac
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maas_gateway.controlplane.acting import Acting
+from maas_gateway.controlplane.arriving import Arriving, Incoming
 from maas_gateway.controlplane.bounds import UploadBounds
 from maas_gateway.controlplane.examining import Converter, Examined, Examiner
 from maas_gateway.controlplane.four_eyes import behind
@@ -35,25 +34,6 @@ from maas_gateway.registry.spool import Spool
 from maas_gateway.scanning.catalogue import UPLOADS
 
 FORMATS = tuple(UPLOADS)
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """An upload as the door received it.
-
-    Attributes:
-        format: what the caller says it is.
-        digest: SHA-256 that the caller declared, 32 bytes, or None.
-        declared_bytes: its length if the caller declared it.
-        chunks: the body, not read yet.
-        signature: a publisher's, made before the upload, if there is one.
-    """
-
-    format: str
-    digest: bytes | None
-    declared_bytes: int | None
-    chunks: AsyncIterator[bytes]
-    signature: PublisherSignature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +95,8 @@ class Upload:
 
         Raises:
             ModelNotFound, PermissionDenied: the caller may not write this model.
-            InvalidRequest: the name, the number or the digest is wrong.
-            PayloadTooLarge: it is too large.
+            InvalidRequest: the name, the number, the sample's length or the digest is wrong.
+            PayloadTooLarge: it, or its sample, is too large.
             ArtifactRefused: it is unsafe, broken, or cannot be served faithfully, or is not signed as the
                 tenant demands or the caller says.
             VersionExists: the number is taken by other content.
@@ -124,20 +104,21 @@ class Upload:
         """
         authorize_model(principal, Permission.MODEL_WRITE, ref)
         version = _checked(ref, incoming)
-        if incoming.declared_bytes is not None and incoming.declared_bytes > self._max_bytes:
+        arriving = Arriving(incoming)
+        if arriving.model_bytes is not None and arriving.model_bytes > self._max_bytes:
             raise PayloadTooLarge(f"the model is larger than the {self._max_bytes} bytes that are accepted")
-        await self._bounds.foresee(self._acting.database, principal.tenant, ref, incoming.declared_bytes)
+        await self._bounds.foresee(self._acting.database, principal.tenant, ref, arriving.model_bytes)
         with ExitStack() as held:
             spool = held.enter_context(Spool(self._spool_folder, max_bytes=self._max_bytes))
-            await spool.take(incoming.chunks)
-            if incoming.digest is not None and not hmac.compare_digest(incoming.digest, spool.digest):
-                raise InvalidRequest("digest: what arrived is not what was declared; send it again")
+            sample = await arriving.sample()
+            await spool.take(arriving.model())
+            arriving.check_digest(spool.digest)
             async with self._acting.database.read(principal.tenant) as session:
                 publisher = await publisher_of(session, spool.digest, incoming.signature)
             known = await self._known(principal, ref, spool.digest.hex())
             if known is not None:
                 return known, False
-            examined = await self._examiner.examine(incoming.format, spool, held)
+            examined = await self._examiner.examine(incoming.format, spool, held, sample=sample)
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
             accepted = _Accepted(spool, incoming.format, incoming.signature, publisher, examined)

@@ -23,8 +23,10 @@ from maas_gateway.inference.conversion.refusal import (
     raise_if_out_of_memory,
     sentence,
 )
+from maas_gateway.inference.conversion.sample import note, read_sample
 from maas_gateway.inference.conversion.samples import Array, Samples
 from maas_gateway.tensors.datatypes import Datatype, datatype_of
+from maas_gateway.tensors.signature import TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -181,6 +183,23 @@ def references_of(model: "keras.Model", inputs: Sequence[Port]) -> list[Referenc
         samples.scale = times
         found += islice(answered.each(settled), _N_LARGER)
     return found
+
+
+def sampled(engine: Engine, sample: bytes, inputs: Sequence[Port]) -> tuple[list[Reference], list[str]]:
+    """Return the publisher's batch with the uploaded model's answers, and a note; nothing of either where there is none.
+
+    Raises:
+        NotConvertible: it does not fit the model, or the model does not run on it.
+    """
+    if not sample:
+        return [], []
+    arrays, n_rows = read_sample(sample, [TensorSpec.from_json(port.to_json()) for port in inputs])
+    try:
+        answers = engine(arrays)
+    except Exception as objection:
+        raise_if_out_of_memory(objection)
+        raise NotConvertible(f"the model does not run on the sample: {keras_reason(str(objection))}") from objection
+    return [Reference(arrays, answers, (False,) * len(answers))], [note(n_rows)]
 
 
 def observed(outputs: Sequence[Port], references: Sequence[Reference]) -> list[Port]:

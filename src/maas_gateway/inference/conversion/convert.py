@@ -75,6 +75,7 @@ async def convert(
     limits: Limits | None = None,
     deadline_s: float = DEFAULT_DEADLINE_S,
     on_progress: Callable[[ChildEvent], None] | None = None,
+    sample: bytes = b"",
 ) -> Conversion:
     """Make the plans of an upload, and compare each with it, in a confined child.
 
@@ -87,6 +88,7 @@ async def convert(
             caller bounds how many run.
         deadline_s: seconds from now.
         on_progress: called with `{"step": …}`, unchecked.
+        sample: the publisher's own inputs, compared on besides random ones, see `sample`; empty for none.
 
     Returns:
         the conversion. Its plans are still to be scanned.
@@ -100,10 +102,10 @@ async def convert(
     try:
         answer = await run_child(
             CHILDREN[form],
-            request=upload,
+            request=_behind(sample, upload),
             limits=limits or limits_for(size_bytes),
             deadline_s=deadline_s,
-            arguments={"size_bytes": size_bytes},
+            arguments={"sample_bytes": len(sample), "size_bytes": size_bytes},
             on_progress=on_progress,
             max_answer_bytes=_MAX_PLANS_FACTOR * size_bytes + _MAX_PLANS_EXTRA_BYTES,
             sink=counted.take,
@@ -127,10 +129,27 @@ class Conversions:
         self._max_memory_bytes = max_memory_bytes
         self._deadline_s = deadline_s
 
-    async def __call__(self, form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink) -> Conversion:
+    async def __call__(
+        self, form: str, upload: AsyncIterator[bytes], *, size_bytes: int, sink: Sink, sample: bytes = b""
+    ) -> Conversion:
         """Convert; see `convert`."""
         limits = limits_for(size_bytes, max_memory_bytes=self._max_memory_bytes)
-        return await convert(form, upload, size_bytes=size_bytes, sink=sink, limits=limits, deadline_s=self._deadline_s)
+        return await convert(
+            form,
+            upload,
+            size_bytes=size_bytes,
+            sink=sink,
+            limits=limits,
+            deadline_s=self._deadline_s,
+            sample=sample,
+        )
+
+
+async def _behind(sample: bytes, upload: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if sample:
+        yield sample
+    async for piece in upload:
+        yield piece
 
 
 class _Counted:

@@ -1,6 +1,6 @@
 """What the confined child does with an uploaded Keras archive: check, load, flatten, rebuild, compare, lower, answer.
 
-The request is the archive's bytes; the argument `size_bytes` is how many. The answer is what `answer` says.
+The request is the publisher's sample, if there is one, and the archive's bytes; `receiving` says how many. The answer is what `answer` says.
 
 Rules: nothing is written to a file; Keras sees the archive after its weights were checked; safe mode is on and the
 compile configuration is dropped, neither of which is relied upon: the scanner decided before what the configuration may
@@ -21,8 +21,10 @@ from maas_gateway.inference.conversion.comparison import (
     Engine,
     Reference,
     compare,
+    engine_of,
     observed,
     references_of,
+    sampled,
     took_us,
 )
 from maas_gateway.inference.conversion.flatbuffer import Flatbuffer
@@ -64,19 +66,23 @@ class Converted:
 def serve(channel: Channel) -> None:
     """Convert the archive that the channel brings."""
     try:
-        converted = convert(io.BytesIO(receive(channel)), lambda step: channel.progress(step=step))
+        model, sample = receive(channel)
+        archive = io.BytesIO(model)
+        del model  # the archive's memory goes when it is closed
+        converted = convert(archive, lambda step: channel.progress(step=step), sample)
     except NotConvertible as refusal:
         channel.answer({"refused": str(refusal)})
         return
     channel.answer(converted.header, converted.pieces())
 
 
-def convert(archive: BinaryIO, tell: Callable[[str], None]) -> Converted:
+def convert(archive: BinaryIO, tell: Callable[[str], None], sample: bytes = b"") -> Converted:
     """Convert one archive.
 
     Args:
         archive: the whole `.keras` file, in memory; closed as soon as the model is loaded.
         tell: called with "checked", "loaded", "rebuilt" and "converted".
+        sample: the publisher's, see `sample`; empty for none.
 
     Raises:
         NotConvertible: it cannot be served faithfully.
@@ -88,6 +94,8 @@ def convert(archive: BinaryIO, tell: Callable[[str], None]) -> Converted:
     tell("loaded")
     inputs, outputs = describe(model)
     references = references_of(model, inputs)
+    own, notes = sampled(engine_of(model), sample, inputs)
+    references += own
     outputs = observed(outputs, references)
     flat = flatten(model)
     signature: dict[str, object] = {
@@ -100,7 +108,7 @@ def convert(archive: BinaryIO, tell: Callable[[str], None]) -> Converted:
     plan = _plan("keras", flat.layout.size_bytes, range(len(inputs)), range(len(outputs)))
     plan |= {"max_relative_error": error, "tolerance": REBUILT_TOLERANCE, "took_us": took_us(served, references)}
     del served
-    plans, notes, flatbuffer = [plan], [], None
+    plans, flatbuffer = [plan], None
     try:
         flatbuffer = lower(trace(model, inputs), model)
         plans.append(_compared(flatbuffer, references, len(inputs), outputs))

@@ -1,6 +1,6 @@
 """What the confined child does with a rebuilt ONNX model: load it, run it, compare, answer.
 
-The request is the model's bytes; the argument `size_bytes` is how many. The answer's header is `{"refused": sentence}`,
+The request is the publisher's sample, if there is one, and the model's bytes; `receiving` says how many. The answer's header is `{"refused": sentence}`,
 or that of `trial.Outcome`: the model as it came is the plan, so there is no payload.
 
 Rules: the model passes the scanner here as well, which also tells what it takes and gives. It answers as the engine
@@ -22,14 +22,14 @@ from maas_gateway.tensors.datatypes import Datatype
 def serve(channel: Channel) -> None:
     """Try the model that the channel brings."""
     try:
-        header = try_model(receive(channel)).header("onnx")
+        header = try_model(*receive(channel)).header("onnx")
     except NotConvertible as refusal:
         header = {"refused": str(refusal)}
     channel.answer(header)
 
 
-def try_model(model: bytes) -> Outcome:
-    """Return what the engine does with a model.
+def try_model(model: bytes, sample: bytes = b"") -> Outcome:
+    """Return what the engine does with a model, and with the publisher's sample; empty for none.
 
     Raises:
         NotConvertible: it is not accepted, does not load or run, or its answers differ.
@@ -41,7 +41,7 @@ def try_model(model: bytes) -> Outcome:
     names = [port.name for port in inputs], [port.name for port in outputs]
     engine = _opened(model, *names, is_optimised=True)
     reference = _opened(model, *names, is_optimised=False)
-    return try_out(_declared(inputs), _declared(outputs), engine, reference)
+    return try_out(_declared(inputs), _declared(outputs), engine, reference, sample=sample)
 
 
 def _opened(model: bytes, inputs: Sequence[str], outputs: Sequence[str], *, is_optimised: bool) -> Run:

@@ -16,6 +16,7 @@ Source: keras 3.15.1, keras/src/saving/saving_lib.py, `_walk_saveable` and `_sav
 
 import json
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -46,6 +47,8 @@ VERSION: Final = "keras"
 
 Array = NDArray[np.generic]
 
+_COUNTED: Final = "variable"
+_COUNTED_UP: Final = re.compile(r"variable(_\d+)?")
 _PIECE_BYTES: Final = 1 << 20
 _SHARED: Final = "shared_object_id"
 _DTYPES: Final = MappingProxyType(
@@ -267,7 +270,7 @@ class _Walk:
         for variable in _own_variables(saveable):
             if id(variable) not in self._seen:  # a layer and its cell share a generator
                 self._seen[id(variable)] = variable
-                self.variables[_unique(f"{place}/{variable.name}".lstrip("/"), self.variables)] = variable
+                self.variables[_unique(f"{place}/{_name_of(variable)}".lstrip("/"), self.variables)] = variable
         for name, child in saving_lib._walk_saveable(saveable):  # noqa: SLF001  Keras's own walk decides what is saved
             self._enter(child, f"{place}/{name}".lstrip("/"))
 
@@ -288,6 +291,11 @@ class _Walk:
                 name = _unique(kind, taken)
                 taken.add(name)
                 self._enter(item, f"{place}/{name}")
+
+
+def _name_of(variable: "keras.Variable") -> str:
+    """Return a variable's name; that which Keras gives to one that has none is counted up, and is left out."""
+    return _COUNTED if _COUNTED_UP.fullmatch(variable.name) else str(variable.name)
 
 
 def _own_variables(saveable: object) -> list["keras.Variable"]:

@@ -1,6 +1,6 @@
 """What the confined child does with an uploaded SavedModel: unpack, load, freeze, compare, lower, answer.
 
-The request is the archive's bytes; the argument `size_bytes` is how many. The answer is what `answer` says.
+The request is the publisher's sample, if there is one, and the archive's bytes; `receiving` says how many. The answer is what `answer` says.
 
 Rules: nothing is written to a file: the archive is unpacked, by the reader that scanned it, into TensorFlow's file system
 in memory (`ram://`), which is empty again before anything is computed. One signature is served, of dense tensors whose
@@ -11,17 +11,18 @@ TensorFlow only, and a note says why.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from maas_gateway.confinement.channel import Channel
 from maas_gateway.errors import ArtifactRefused
 from maas_gateway.inference.conversion.answer import REBUILT_TOLERANCE, TOLERANCE
-from maas_gateway.inference.conversion.comparison import Engine, Reference, compare, took_us
+from maas_gateway.inference.conversion.comparison import Engine, Reference, compare, sampled, took_us
 from maas_gateway.inference.conversion.flatbuffer import Flatbuffer
 from maas_gateway.inference.conversion.freezing import freeze
 from maas_gateway.inference.conversion.lowering import FREE, Port, lower
+from maas_gateway.inference.conversion.receiving import receive
 from maas_gateway.inference.conversion.refusal import NotConvertible, raise_if_out_of_memory, sentence
 from maas_gateway.inference.conversion.samples import Array
 from maas_gateway.inference.conversion.signature_samples import SignatureSamples, signature_references
@@ -80,24 +81,29 @@ class Converted:
 def serve(channel: Channel) -> None:
     """Convert the archive that the channel brings."""
     try:
-        converted = convert(_receive(channel), lambda step: channel.progress(step=step))
+        model, sample = receive(channel)
+        upload = Upload(model)
+        del model
+        converted = convert(upload, lambda step: channel.progress(step=step), sample)
     except NotConvertible as refusal:
         channel.answer({"refused": str(refusal)})
         return
     channel.answer(converted.header, converted.pieces())
 
 
-def convert(upload: Upload, tell: Callable[[str], None]) -> Converted:
+def convert(upload: Upload, tell: Callable[[str], None], sample: bytes = b"") -> Converted:
     """Convert one archive.
 
     Args:
         upload: the whole archive; dropped as soon as the model is loaded.
         tell: called with "unpacked", "loaded", "rebuilt" and "converted".
+        sample: the publisher's, see `sample`; empty for none.
 
     Raises:
         NotConvertible: it cannot be served faithfully.
     """
-    frozen, inputs, outputs, references = _freeze(upload, tell)
+    froze = _freeze(upload, tell, sample)
+    frozen, inputs, outputs, references = froze.content, froze.inputs, froze.outputs, froze.references
     graph = _checked_graph(frozen, len(inputs), len(outputs))
     error, n_compared = compare(_graph_engine(graph), references, outputs, tolerance=REBUILT_TOLERANCE)
     tell("rebuilt")
@@ -113,7 +119,7 @@ def convert(upload: Upload, tell: Callable[[str], None]) -> Converted:
         }
     ]
     contents: tuple[bytes, ...] = (frozen,)
-    notes = []
+    notes = froze.notes
     try:
         flatbuffer, plan = _lowered(graph, references, inputs, outputs)
         contents, plans = (flatbuffer, frozen), [plan, *plans]
@@ -127,26 +133,27 @@ def convert(upload: Upload, tell: Callable[[str], None]) -> Converted:
     return Converted({"signature": signature, "plans": plans, "n_compared": n_compared, "notes": notes}, contents)
 
 
-def _freeze(upload: Upload, tell: Callable[[str], None]) -> tuple[bytes, list[Port], list[Port], Sequence[Reference]]:
-    """Return the frozen graph, what it takes and gives, and what the model answers; the model itself goes here."""
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A model's frozen graph, what it takes and gives, what the model answered, and what there is to note."""
+
+    content: bytes
+    inputs: list[Port]
+    outputs: list[Port]
+    references: list[Reference]
+    notes: list[str]
+
+
+def _freeze(upload: Upload, tell: Callable[[str], None], sample: bytes) -> _Frozen:
+    """Freeze a model; the model itself goes here."""
     model = _load(upload, tell)
     function = _served(model)
     inputs, outputs = _inputs_of(function), _outputs_of(function)
-    references = signature_references(_signature_engine(function, inputs, outputs), SignatureSamples(inputs), outputs)
+    engine = _signature_engine(function, inputs, outputs)
+    references = signature_references(engine, SignatureSamples(inputs), outputs)
+    own, notes = sampled(engine, sample, inputs)
     frozen = freeze(function, [port.name for port in inputs], [port.name for port in outputs])
-    return frozen, inputs, outputs, references
-
-
-def _receive(channel: Channel) -> Upload:
-    size_bytes = cast("int", channel.arguments["size_bytes"])
-    content = bytearray()
-    for piece in channel.request():
-        content += piece
-        if len(content) > size_bytes:
-            break
-    if len(content) != size_bytes:
-        raise NotConvertible(f"the archive is not of the {size_bytes} bytes that were announced")
-    return Upload(bytes(content))
+    return _Frozen(frozen, inputs, outputs, [*references, *own], notes)
 
 
 def _load(upload: Upload, tell: Callable[[str], None]) -> Any:

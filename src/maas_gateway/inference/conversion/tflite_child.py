@@ -24,14 +24,14 @@ from maas_gateway.tensors.datatypes import datatype_of
 def serve(channel: Channel) -> None:
     """Try the file that the channel brings."""
     try:
-        header = try_file(receive(channel)).header("litert")
+        header = try_file(*receive(channel)).header("litert")
     except NotConvertible as refusal:
         header = {"refused": str(refusal)}
     channel.answer(header)
 
 
-def try_file(content: bytes) -> Outcome:
-    """Return what the engine does with a file.
+def try_file(content: bytes, sample: bytes = b"") -> Outcome:
+    """Return what the engine does with a file, and with the publisher's sample; empty for none.
 
     Raises:
         NotConvertible: it does not load or run, or its answers differ.
@@ -45,6 +45,7 @@ def try_file(content: bytes) -> Outcome:
         [replace(each, shape=None) for each in _declared(outputs, names.get("outputs", {}))],
         _running(engine),
         _running(_opened(content)),
+        sample=sample,
     )
 
 

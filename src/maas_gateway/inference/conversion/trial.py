@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maas_gateway.inference.conversion.refusal import NotConvertible
+from maas_gateway.inference.conversion.sample import note, read_sample
 from maas_gateway.tensors.datatypes import Datatype
-from maas_gateway.tensors.signature import FREE
+from maas_gateway.tensors.signature import FREE, TensorSpec
 
 Array = NDArray[np.generic]
 Run = Callable[[tuple[Array, ...]], tuple[Array, ...]]
@@ -71,6 +72,7 @@ class Outcome:
         max_relative_error: largest difference from the reference by the largest absolute value.
         n_compared: output elements compared.
         took_us: microseconds that one row took, the median of some calls.
+        notes: sentences for the publisher.
     """
 
     inputs: list[dict[str, object]]
@@ -78,6 +80,7 @@ class Outcome:
     max_relative_error: float
     n_compared: int
     took_us: int
+    notes: list[str]
 
     def header(self, runtime: str) -> dict[str, object]:
         """Return the child's answer: the upload as rebuilt is the plan, in its own order."""
@@ -91,10 +94,12 @@ class Outcome:
             "took_us": self.took_us,
         }
         signature = {"inputs": self.inputs, "outputs": self.outputs}
-        return {"signature": signature, "plans": [plan], "n_compared": self.n_compared}
+        return {"signature": signature, "plans": [plan], "n_compared": self.n_compared, "notes": self.notes}
 
 
-def try_out(inputs: Sequence[Declared], outputs: Sequence[Declared], engine: Run, reference: Run) -> Outcome:
+def try_out(
+    inputs: Sequence[Declared], outputs: Sequence[Declared], engine: Run, reference: Run, *, sample: bytes = b""
+) -> Outcome:
     """Return what the engine does with inputs drawn from the declarations.
 
     Args:
@@ -102,9 +107,10 @@ def try_out(inputs: Sequence[Declared], outputs: Sequence[Declared], engine: Run
         outputs: what it gives, in the engine's order.
         engine: computes as it will be served; raises `CannotCompute`.
         reference: computes the same in the plainest way; raises the same.
+        sample: the publisher's, see `sample`; empty for none.
 
     Raises:
-        NotConvertible: nothing that was tried can be computed, or the answers differ.
+        NotConvertible: nothing that was tried can be computed, the sample does not fit, or the answers differ.
     """
     if not inputs or not outputs:
         raise NotConvertible("the model takes nothing or gives nothing")
@@ -113,18 +119,30 @@ def try_out(inputs: Sequence[Declared], outputs: Sequence[Declared], engine: Run
             raise NotConvertible(f"input '{declared.name}' does not declare its shape")
     samples = _Samples(inputs)
     differences = [_Difference(declared) for declared in outputs]
+
+    def compare(arrays: tuple[Array, ...], n_rows: int) -> None:
+        answers, again, wanted = engine(arrays), engine(arrays), reference(arrays)
+        for difference, *compared in zip(differences, answers, again, wanted, strict=True):
+            difference.add(*compared, n_rows=n_rows if samples.has_rows else None)
+
     for free_size in samples.sizes_that(engine):
         for n_rows in _BATCHES:
-            arrays = samples.draw(n_rows, free_size)
-            answers, again, wanted = engine(arrays), engine(arrays), reference(arrays)
-            for difference, *compared in zip(differences, answers, again, wanted, strict=True):
-                difference.add(*compared, n_rows=n_rows if samples.has_rows else None)
+            compare(samples.draw(n_rows, free_size), n_rows)
+    notes = []
+    if sample:
+        own, n_rows = read_sample(sample, [_spec(declared) for declared in inputs])
+        try:
+            compare(tuple(own), n_rows)
+        except CannotCompute as cannot:
+            raise NotConvertible(f"the model does not run on the sample: {cannot}") from cannot
+        notes.append(note(n_rows))
     return Outcome(
         inputs=[_port(declared, _free(declared.shape or ())) for declared in inputs],
         outputs=[difference.port() for difference in differences],
         max_relative_error=max(difference.relative() for difference in differences),
         n_compared=sum(difference.n_compared for difference in differences),
         took_us=_time_one_row(engine, samples),
+        notes=notes,
     )
 
 
@@ -275,6 +293,10 @@ class _Difference:
 
 def _is_fixed(declared: Declared) -> bool:
     return bool(declared.shape) and isinstance((declared.shape or (0,))[0], int)
+
+
+def _spec(declared: Declared) -> TensorSpec:
+    return TensorSpec(declared.name, declared.datatype, tuple(_free(declared.shape or ())))
 
 
 def _free(shape: Shape) -> list[int]:

@@ -32,6 +32,14 @@ def run_by_name(made: Any, rows: dict[str, Any]) -> dict[str, Any]:
     return {port[0]: interpreter.get_tensor(outputs[place]["index"]) for port, place in places}
 
 
+def test_forms_are_compared_on_the_publishers_sample_too(made: Any) -> None:
+    header = made["small"].header
+    good, bad = header["with samples"]
+    assert good["n_compared"] == header["n_compared"] + 3 * 3
+    assert good["notes"] == ["every form was compared on the 3 rows of the publisher's sample, too"]
+    assert bad["refused"].startswith("the sample does not fit the model: input 'x': ")
+
+
 @pytest.mark.parametrize(
     ("name", "inputs", "outputs"),
     [

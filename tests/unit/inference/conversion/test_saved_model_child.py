@@ -102,6 +102,11 @@ def test_frozen_graph_is_canonical_exact_and_the_same_again(results: dict[str, R
     assert result.header["is_same_again"]
 
 
+def test_forms_are_compared_on_the_publishers_sample_too(results: dict[str, Result]) -> None:
+    assert "the 3 rows of the publisher's sample" in results["dense"].header["noted again"][0]
+    assert results["conv"].header["noted again"] == results["conv"].header["notes"]
+
+
 @pytest.mark.parametrize("name", ["module", "loop", "dense", "conv"])
 def test_what_lowers_has_a_litert_plan_first(results: dict[str, Result], name: str) -> None:
     result = results[name]

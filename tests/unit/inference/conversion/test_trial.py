@@ -217,7 +217,7 @@ def _in_child(
             limits=limits or Limits(),
             deadline_s=60,
             request=[content[:100], content[100:]],
-            arguments={"size_bytes": len(content) if size_bytes is None else size_bytes},
+            arguments={"sample_bytes": 0, "size_bytes": len(content) if size_bytes is None else size_bytes},
         )
     )
 

@@ -1,5 +1,7 @@
 """Converts many SavedModels in one process, since TensorFlow is slow to start, and asks one frozen graph itself."""
 
+import json
+import math
 from typing import Any, cast
 
 from maas_gateway.confinement.channel import Channel
@@ -13,12 +15,20 @@ def serve(channel: Channel) -> None:
     headers: dict[str, Any] = {}
     payload = bytearray()
     for name, size in sizes.items():
-        headers[name] = _converted(request[position : position + size], payload)
+        headers[name] = _converted(request[position : position + size], payload, has_sample=name == "dense")
         position += size
     channel.answer(headers, bytes(payload))
 
 
-def _converted(archive: bytes, payload: bytearray) -> dict[str, Any]:
+def _sample(header: Any) -> bytes:
+    """Three rows of ones for a model of one input."""
+    (port,) = header["signature"]["inputs"]
+    shape = [3, *port["shape"][1:]]
+    data = [1.0] * math.prod(shape)
+    return json.dumps({"inputs": [{**port, "shape": shape, "data": data}]}).encode()
+
+
+def _converted(archive: bytes, payload: bytearray, *, has_sample: bool) -> dict[str, Any]:
     import tensorflow as tf
 
     from maas_gateway.inference.conversion.saved_model_child import Upload, convert
@@ -30,8 +40,12 @@ def _converted(archive: bytes, payload: bytearray) -> dict[str, Any]:
     except NotConvertible as refusal:
         header = {"refused": str(refusal)}
     else:
-        again = convert(Upload(archive), steps.append)
-        header = {**converted.header, "is_same_again": converted.contents[-1] == again.contents[-1]}
+        again = convert(Upload(archive), steps.append, _sample(converted.header) if has_sample else b"")
+        header = {
+            **converted.header,
+            "is_same_again": converted.contents[-1] == again.contents[-1],
+            "noted again": again.header["notes"],
+        }
         payload += b"".join(converted.contents)
         if converted.header["signature"] and len(cast("Any", converted.header)["signature"]["outputs"]) == 3:
             header["looked_up"] = _look_up(converted.contents[-1])

@@ -1,6 +1,7 @@
 """A child that builds the models of the tests and converts each: one TensorFlow for all of them."""
 
 import io
+import json
 from collections.abc import Callable
 
 from maas_gateway.confinement.channel import Channel
@@ -25,9 +26,20 @@ def serve(channel: Channel) -> None:
             assert b"".join(converted.pieces()) == rebuilt + plan
         except NotConvertible as refusal:
             header = {"refused": str(refusal)}
+        if name == "small":
+            header = {**header, "with samples": [_with_sample(archive, data) for data in ([1.0] * 12, ["a"] * 12)]}
         told[name] = {**header, "sizes": [len(archive), len(rebuilt), len(plan)]}
         payload += archive + rebuilt + plan
     channel.answer(told, payload)
+
+
+def _with_sample(archive: bytes, data: list[object]) -> dict[str, object]:
+    """What becomes of the small model with three rows of a sample."""
+    sample = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [3, 4], "data": data}]}
+    try:
+        return convert(io.BytesIO(archive), lambda _: None, json.dumps(sample).encode()).header
+    except NotConvertible as refusal:
+        return {"refused": str(refusal)}
 
 
 def _small() -> object:
