@@ -178,7 +178,7 @@ async def test_a_publishers_sample_is_compared_on_and_not_kept(tmp_path: Path) -
             answer = await world.http.put(path, content=cut, headers=sent)
         assert answer.status_code == 201, answer.text
         assert answer.json()["digest"] == hashlib.sha256(model).hexdigest()
-        assert ["1 row of the publisher's sample" in found["detail"] for found in answer.json()["findings"]] == [True]
+        assert ["1 row of the publisher's sample" in found["message"] for found in answer.json()["findings"]] == [True]
         assert Search({"sample": [CANARY.encode()]}).in_files(world.settings.data_dir.rglob("*")) == {}
 
 
