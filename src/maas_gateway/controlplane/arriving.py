@@ -43,6 +43,9 @@ class Arriving:
     Args:
         incoming: as the door received it.
 
+    Attributes:
+        model_bytes: the model's length if the caller declared one.
+
     Raises:
         PayloadTooLarge: the sample is larger than is taken.
         InvalidRequest: more of a sample is announced than there is in all.
