@@ -14,6 +14,8 @@ LOOK_EVERY_S: Final = 1.0
 
 _BACKLOG: Final = 2_048
 _HANDSHAKE_S: Final = 10.0
+_SHUTDOWN_S: Final = 3.0
+"""Seconds that a peer has to say that it closes TLS too; one that never does would hold the end of the port up."""
 
 
 class Port:
@@ -82,6 +84,7 @@ async def listening(
         backlog=_BACKLOG,
         reuse_port=is_shared or None,
         ssl_handshake_timeout=None if tls is None else _HANDSHAKE_S,
+        ssl_shutdown_timeout=None if tls is None else _SHUTDOWN_S,
     )
     opened = Port(server, connections)
     async with background() as tasks:
