@@ -23,7 +23,9 @@ class Tasks:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something once."""
-        self._keep(self._group.create_task(self._once(work)))
+        task = self._group.create_task(self._once(work))
+        task.add_done_callback(lambda _: work.close())  # cancelled before its first step, nobody has awaited it
+        self._keep(task)
 
     def loop(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run something that never ends, again if it faults."""
