@@ -72,7 +72,7 @@ protos: $(VENV)/.development ## Describe the messages of the gRPC door anew, fro
 
 lock: $(VENV)/.development ## Resolve the dependencies anew.
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --upgrade -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra kms --extra pkcs11 --extra redis --extra dev -c requirements.lock --upgrade -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra kms --extra openvino --extra pkcs11 --extra redis --extra dev -c requirements.lock --upgrade -o requirements-dev.lock
 
 clean: ## Remove what make made; var, where a gateway keeps its state, stays.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist build

@@ -21,7 +21,7 @@ from builders.tf_models import tar
 from maas_gateway.clock import Deadline
 from maas_gateway.confinement.conversation import Sink
 from maas_gateway.controlplane.arriving import Incoming
-from maas_gateway.errors import ArtifactRefused
+from maas_gateway.errors import ArtifactRefused, VersionExists
 from maas_gateway.identifiers import ModelRef
 from maas_gateway.inference.conversion.answer import Conversion
 from maas_gateway.registry.model import ModelVersion, Stage
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.anyio
 ROWS = [[0.5, -1.0, 2.0, 0.25], [1.0, 0.0, -3.0, 1.5]]
 
 
-async def _taken(world: World, name: str, form: str, content: bytes) -> ModelVersion:
+async def _taken(world: World, name: str, form: str, content: bytes, **asked: str) -> ModelVersion:
     owner = await world.principal(world.owners["acme"])
-    incoming = Incoming(format=form, digest=None, declared_bytes=len(content), chunks=pieces(content))
+    incoming = Incoming(format=form, digest=None, declared_bytes=len(content), chunks=pieces(content), **asked)
     version, is_new = await world.gateway.upload.upload(owner, ModelRef(name, 1), incoming)
     assert is_new
     return version
@@ -91,13 +91,14 @@ async def test_onnx_and_tflite_are_served_as_the_gateway_writes_them(tmp_path: P
     async with running_gateway(tmp_path) as world:
         await world.tenant("acme")
         version = await _taken(world, "dense", "onnx", dense.SerializeToString())
-        assert _plans(version) == [("onnx", "threads")]
+        assert _plans(version) == [("onnx", "threads"), ("openvino", "process")]
         assert version.artifacts[0].digest != version.digest, "what is sealed was written anew"
         answer = await _served(world, "dense", _floats("x", ROWS))
         np.testing.assert_allclose(answer["y"], np.maximum(np.float32(ROWS) @ onnx_models.WEIGHTS + 1, 0), atol=1e-5)
 
         version = await _taken(world, "looping", "onnx", looping.SerializeToString())
-        assert _plans(version) == [("onnx", "process")], "a loop may never end, and a thread cannot be ended"
+        placed = [("onnx", "process"), ("openvino", "process")]
+        assert sorted(_plans(version)) == placed, "a loop may never end, and a thread cannot be ended"
         np.testing.assert_allclose((await _served(world, "looping", _floats("x", ROWS)))["y"], 8 * np.float32(ROWS))
 
         version = await _taken(world, "flat", "tflite", demo.plan)
@@ -105,6 +106,27 @@ async def test_onnx_and_tflite_are_served_as_the_gateway_writes_them(tmp_path: P
         (entry,) = version.signature.inputs
         (score,) = (await _served(world, "flat", _floats(entry.name, [demo.seed.example]))).values()
         assert score[0, 0] == pytest.approx(demo.seed.expected, abs=1e-5)
+
+
+async def test_runtime_that_the_publisher_asks_for_serves(tmp_path: Path) -> None:
+    content = onnx_models.dense().SerializeToString()
+    async with running_gateway(tmp_path) as world:
+        await world.tenant("acme")
+        version = await _taken(world, "dense", "onnx", content, runtime="openvino")
+        assert _plans(version) == [("openvino", "process"), ("onnx", "threads")]
+        answer = await _served(world, "dense", _floats("x", ROWS))
+        np.testing.assert_allclose(answer["y"], np.maximum(np.float32(ROWS) @ onnx_models.WEIGHTS + 1, 0), atol=1e-5)
+        headers = await world.headers(world.owners["acme"])
+        told = (await world.http.get("/v2/models/dense", headers=headers)).json()
+        assert told["platform"] == "onnx_openvino"
+
+        owner = await world.principal(world.owners["acme"])
+        again = Incoming(format="onnx", digest=None, declared_bytes=None, chunks=pieces(content), runtime="onnx")
+        with pytest.raises(VersionExists, match="with runtime 'openvino'; take the next number"):
+            await world.gateway.upload.upload(owner, ModelRef("dense", 1), again)
+        with pytest.raises(ArtifactRefused, match="'keras' cannot serve this model here; onnx and openvino can"):
+            await _taken(world, "other", "onnx", content, runtime="keras")
+        assert [model.name for model in await world.gateway.browse.models(owner)] == ["dense"]
 
 
 async def test_savedmodel_is_served_by_litert_and_kept_as_a_frozen_graph(tmp_path: Path, shared_folder: Path) -> None:

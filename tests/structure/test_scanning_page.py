@@ -4,11 +4,13 @@ import ast
 import re
 from pathlib import Path
 
+from maas_gateway.scanning.catalogue import PLANS, UPLOADS
+
 ROOT = Path(__file__).parents[2]
 SCANNERS = ROOT / "src" / "maas_gateway" / "scanning"
 REPORTS = {"Refusal", "Finding", "refuse", "_fault"}
 RULE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-NO_RULES = {"tarfile", "tf2onnx", "keras", "savedmodel", "tflite", "onnx", "refuse", "review", "note"}
+NO_RULES = {"tarfile", "tf2onnx", *UPLOADS, *PLANS, "plans", "refuse", "review", "note"}
 
 
 def rules_of(source: str) -> set[str]:

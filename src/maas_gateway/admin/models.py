@@ -133,6 +133,10 @@ async def upload(
     model_format: Annotated[
         Literal["keras", "savedmodel", "tflite", "onnx"], Query(alias="format", description="What the body is.")
     ] = "keras",
+    runtime: Annotated[
+        Literal["litert", "onnx", "openvino", "keras", "tensorflow"] | None,
+        Query(description="Which of its forms is to serve: the best, unless this names one."),
+    ] = None,
 ) -> VersionAnswer:
     """Upload a model as a version, stage `staged`, or `quarantined` if a scanner asks for a person.
 
@@ -147,6 +151,7 @@ async def upload(
         chunks=_chunks(request),
         signature=_declared_signature(request),
         sample_bytes=_declared_sample(request),
+        runtime=runtime,
     )
     staged, is_new = await gateway.upload.upload(caller, ModelRef(name, version), incoming)
     response.status_code = 201 if is_new else 200

@@ -80,6 +80,12 @@ def push(
     ] = None,
     sample: Sample = None,
     form: Form = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", help="What serves it: litert, onnx, openvino, keras or tensorflow.  [default: the best]"
+        ),
+    ] = None,
     url: Url = None,
     token: Token = None,
     role: As = None,
@@ -100,7 +106,7 @@ def push(
         found = file.format(form)
         gateway = held.enter_context(connect(url, token, data_dir, role=role, default="publisher"))
         tell = held.enter_context(sending(file.name, file.size_bytes, is_silent=as_json))
-        staged = gateway.push(file, model, version, tell, form=found, key_id=key_id, **sent)
+        staged = gateway.push(file, model, version, tell, form=found, runtime=runtime, key_id=key_id, **sent)
     if as_json:
         typer.echo(json.dumps(staged))
     else:

@@ -121,6 +121,7 @@ class GatewayClient:
         on_progress: Callable[[int], None] = lambda _: None,
         *,
         form: str = "keras",
+        runtime: str | None = None,
         signature: bytes | None = None,
         key_id: str | None = None,
         bundle: bytes | None = None,
@@ -134,6 +135,7 @@ class GatewayClient:
             version: the version's number.
             on_progress: told how many bytes were sent since it was last told.
             form: its format, as the parameter `format` takes it.
+            runtime: which of its forms is to serve: litert, onnx, openvino, keras or tensorflow; None for the best.
             signature: a publisher's, of the file: DER, as `openssl dgst -sha256 -sign` writes it, or r ‖ s.
             key_id: which registered key made it; without it, every one is tried.
             bundle: in the place of `signature`, what `model_signing sign key` wrote about the file.
@@ -141,18 +143,12 @@ class GatewayClient:
                 protocol in JSON; empty for none. It is not kept.
         """
         digest = base64.b64encode(_digest_behind(sample, file)).decode()
-
-        def chunks() -> Iterator[bytes]:
-            if sample:
-                yield sample
-            for chunk in file.chunks():
-                yield chunk
-                on_progress(len(chunk))
-
+        asked = {"format": form} | ({} if runtime is None else {"runtime": runtime})
         return self._call(
             "PUT",
-            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}?format={quote(form, safe='')}",
-            content=chunks(),
+            f"/admin/v1/models/{quote(model, safe='')}/versions/{version}",
+            params=asked,
+            content=_behind(sample, file, on_progress),
             headers={
                 "Content-Digest": f"sha-256=:{digest}:",
                 "Content-Length": str(len(sample) + file.size_bytes),
@@ -302,6 +298,14 @@ class GatewayClient:
             detail = body.get("detail") or body.get("error_description") or body.get("error") or answer.reason_phrase
             raise GatewayRefused(answer.status_code, str(detail))
         return body
+
+
+def _behind(sample: bytes, file: ModelContent, on_progress: Callable[[int], None]) -> Iterator[bytes]:
+    if sample:
+        yield sample
+    for chunk in file.chunks():
+        yield chunk
+        on_progress(len(chunk))
 
 
 def _digest_behind(sample: bytes, file: ModelContent) -> bytes:

@@ -27,6 +27,7 @@ class Incoming:
         chunks: the body, not read yet.
         signature: a publisher's of the model, made before the upload, if there is one.
         sample_bytes: how many bytes of a sample come before the model.
+        runtime: which one is to serve it; None for the best that can.
     """
 
     format: str
@@ -35,6 +36,7 @@ class Incoming:
     chunks: AsyncIterator[bytes]
     signature: PublisherSignature | None = None
     sample_bytes: int = 0
+    runtime: str | None = None
 
 
 class Arriving:

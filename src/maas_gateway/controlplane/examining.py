@@ -3,12 +3,12 @@
 Rules: the upload is scanned before any framework sees it; where the gateway can write a format anew, only what it wrote
 itself goes on; a confined child makes the plans, and every plan is scanned as if a stranger had sent it, for its maker
 has parsed hostile bytes. A plan that its scan refuses falls away if another one is left, and a note says so; what every
-scan found is kept. Plans that run on this process's threads come before those that need a process of their own, the
-quicker one first.
+scan found is kept. The plan for the runtime that the publisher asks for comes first; then those that run on this
+process's threads before those that need a process of their own, the quicker one first.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,11 @@ from maas_gateway.registry.model import Placement, ServingPlan
 from maas_gateway.registry.spool import Spool
 from maas_gateway.scanning.catalogue import PLANS, REBUILDERS, UPLOADS
 from maas_gateway.scanning.formats import foreign
-from maas_gateway.scanning.scanner import Finding, ScanReport, Source, require_clean
+from maas_gateway.scanning.scanner import Finding, Scanner, ScanReport, Source, require_clean
 from maas_gateway.tensors.signature import ModelSignature
 
-_RUNS_FOREIGN_CODE: Final = frozenset({"keras", "tensorflow"})
-"""Runtimes that are too large to be trusted with a model in the process that holds the keys."""
+_NEEDS_PROCESS: Final = frozenset({"keras", "tensorflow", "openvino"})
+"""Runtimes that are not to be trusted with a model in the process that holds the keys: too large, or unbounded."""
 
 _MAX_PLANS_BYTES: Final = 1 << 40  # the converter bounds what it takes from the child more tightly
 
@@ -103,7 +103,9 @@ class Examiner:
         self._spool_folder = spool_folder
         self._one_conversion = asyncio.Semaphore(1)
 
-    async def examine(self, form: str, upload: Spool, held: ExitStack, *, sample: bytes = b"") -> Examined:
+    async def examine(
+        self, form: str, upload: Spool, held: ExitStack, *, sample: bytes = b"", runtime: str | None = None
+    ) -> Examined:
         """Look at an upload.
 
         Args:
@@ -111,9 +113,10 @@ class Examiner:
             upload: all of it.
             held: closed by the caller, once it has stored the contents of the forms.
             sample: the publisher's own inputs; goes to the child, and nowhere else.
+            runtime: which one is to serve it; None for the best.
 
         Raises:
-            ArtifactRefused: it is unsafe or broken, or cannot be served faithfully.
+            ArtifactRefused: it is unsafe or broken, or cannot be served faithfully, or not by that runtime.
             Unavailable: it cannot be converted just now.
         """
         report = await asyncio.to_thread(_scan, form, upload)
@@ -126,10 +129,11 @@ class Examiner:
             )
             await made.finish()
         forms, found, scanners = await self._scanned(conversion, rebuilt, made, report)
+        _check_choice(runtime, forms, conversion.notes)
         told = [Finding("conversion", "note", f"format {form}", note) for note in conversion.notes]
         return Examined(
             signature=ModelSignature.from_json(conversion.signature),
-            forms=tuple(sorted(forms, key=lambda form: (form.plan.placement is Placement.PROCESS, form.plan.took_us))),
+            forms=tuple(sorted(forms, key=lambda form: _rank(form.plan, runtime))),
             findings=(*(finding.to_json() for finding in (*report.findings, *told)), *found),
             scanners={form: report.scanner_version, **scanners},
         )
@@ -151,9 +155,15 @@ class Examiner:
         findings: list[Mapping[str, str]] = []
         scanners: dict[str, str] = {}
         refused: ScanReport | None = None
+        of_upload: dict[Scanner, ScanReport] = {}  # two plans may be the upload itself, for one scanner
         for plan in conversion.plans:
+            scanner = PLANS[plan.runtime]
             content = made.part(plan.offset, plan.n_bytes) if plan.n_bytes else upload
-            report = await asyncio.to_thread(PLANS[plan.runtime].scan, content)
+            report = None if plan.n_bytes else of_upload.get(scanner)
+            if report is None:
+                report = await asyncio.to_thread(scanner.scan, content)
+            if not plan.n_bytes:
+                of_upload[scanner] = report
             scanners[f"plan {plan.runtime}"] = report.scanner_version
             reason = report.refuse_reason()
             if reason is None:
@@ -175,8 +185,25 @@ def _scan(form: str, upload: Source) -> ScanReport:
     return UPLOADS[form].scan(upload) if other is None else ScanReport(form, (other,))
 
 
+def _check_choice(runtime: str | None, forms: Sequence[Form], notes: Sequence[str]) -> None:
+    """Refuse a model that has no plan for the runtime that was asked for, and say which there are.
+
+    Raises:
+        ArtifactRefused: so it is.
+    """
+    there = [form.plan.runtime for form in forms]
+    if runtime is not None and runtime not in there:
+        why = "".join(f" {note.rstrip('.')}." for note in notes)
+        raise ArtifactRefused(f"runtime: '{runtime}' cannot serve this model here; {' and '.join(there)} can.{why}")
+
+
+def _rank(plan: ServingPlan, runtime: str | None) -> tuple[bool, bool, int]:
+    """Return what plans are sorted by, the best first."""
+    return plan.runtime != runtime, plan.placement is Placement.PROCESS, plan.took_us or 0
+
+
 def _serving_plan(plan: ConvertedPlan, report: ScanReport) -> ServingPlan:
-    needs_process = plan.runtime in _RUNS_FOREIGN_CODE or report.has_control_flow
+    needs_process = plan.runtime in _NEEDS_PROCESS or report.has_control_flow
     return ServingPlan(
         runtime=plan.runtime,
         input_order=plan.input_order,

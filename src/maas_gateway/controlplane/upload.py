@@ -115,17 +115,19 @@ class Upload:
             arriving.check_digest(spool.digest)
             async with self._acting.database.read(principal.tenant) as session:
                 publisher = await publisher_of(session, spool.digest, incoming.signature)
-            known = await self._known(principal, ref, spool.digest.hex())
+            known = await self._known(principal, ref, spool.digest.hex(), incoming.runtime)
             if known is not None:
                 return known, False
-            examined = await self._examiner.examine(incoming.format, spool, held, sample=sample)
+            examined = await self._examiner.examine(
+                incoming.format, spool, held, sample=sample, runtime=incoming.runtime
+            )
             model = await self._model(principal, ref.name)
             place = Place(principal.tenant, model.model_id, version)
             accepted = _Accepted(spool, incoming.format, incoming.signature, publisher, examined)
             try:
                 staged = await self._seal(principal, ref, place, accepted)
             except VersionExists:  # came into being meanwhile: perhaps by the same upload, sent twice
-                known = await self._known(principal, ref, spool.digest.hex())
+                known = await self._known(principal, ref, spool.digest.hex(), incoming.runtime)
                 if known is None:
                     raise
                 return known, False
@@ -151,13 +153,20 @@ class Upload:
             raise
         return staged
 
-    async def _known(self, principal: Principal, ref: ModelRef, digest: str) -> ModelVersion | None:
+    async def _known(
+        self, principal: Principal, ref: ModelRef, digest: str, runtime: str | None
+    ) -> ModelVersion | None:
         async with self._acting.database.read(principal.tenant) as session:
             model = await store.model(session, ref.name)
         for version in () if model is None else model.versions:
             if version.version == ref.version:
-                if version.digest == digest:
+                if version.digest == digest and runtime in {None, version.plan.runtime}:
                     return version
+                if version.digest == digest:
+                    raise VersionExists(
+                        f"version {ref.version} of '{ref.name}' exists, with runtime '{version.plan.runtime}'; "
+                        "take the next number"
+                    )
                 raise VersionExists(
                     f"version {ref.version} of '{ref.name}' exists with other content; take the next number"
                 )

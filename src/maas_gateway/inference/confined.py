@@ -55,6 +55,12 @@ def _onnx() -> ContentLoader:
     return ONNXRuntime.load_content
 
 
+def _openvino() -> ContentLoader:
+    from maas_gateway.inference.runtimes.openvino import OpenVINORuntime  # noqa: PLC0415  its engine is for where it runs
+
+    return OpenVINORuntime.load_content
+
+
 def _tensorflow() -> ContentLoader:
     from maas_gateway.inference.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415  its engine is for where it runs
 
@@ -85,6 +91,6 @@ def _keras() -> ContentLoader:
 
 
 _LOADERS: Final[Mapping[str, Callable[[], ContentLoader]]] = MappingProxyType(
-    {"litert": _litert, "onnx": _onnx, "keras": _keras, "tensorflow": _tensorflow}
+    {"litert": _litert, "onnx": _onnx, "openvino": _openvino, "keras": _keras, "tensorflow": _tensorflow}
 )
 """By the name of the plan that a version's manifest carries."""

@@ -22,10 +22,13 @@ UPLOADS: Final[Mapping[str, Scanner]] = MappingProxyType(
 )
 """By the name that the publisher gives a format."""
 
+_ONNX: Final = ONNXScanner()
+
 PLANS: Final[Mapping[str, Scanner]] = MappingProxyType(
     {
         "litert": TFLiteScanner(),
-        "onnx": ONNXScanner(),
+        "onnx": _ONNX,
+        "openvino": _ONNX,
         "keras": RebuiltKerasScanner(),
         "tensorflow": FrozenGraphScanner(),
     }

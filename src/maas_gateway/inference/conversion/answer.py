@@ -27,13 +27,13 @@ PLANS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {
         "keras": MappingProxyType({"keras": REBUILT_TOLERANCE, "litert": TOLERANCE}),
         "savedmodel": MappingProxyType({"tensorflow": REBUILT_TOLERANCE, "litert": TOLERANCE}),
-        "onnx": MappingProxyType({"onnx": TOLERANCE}),
+        "onnx": MappingProxyType({"onnx": TOLERANCE, "openvino": TOLERANCE}),
         "tflite": MappingProxyType({"litert": TOLERANCE}),
     }
 )
 """By format: the runtimes that may serve it, and how far each may differ."""
 
-UPLOADED: Final = frozenset({("onnx", "onnx"), ("tflite", "litert")})
+UPLOADED: Final = frozenset({("onnx", "onnx"), ("onnx", "openvino"), ("tflite", "litert")})
 """Format and runtime where the upload, as the gateway rebuilt it, is the plan."""
 
 _MAX_PORTS: Final = 1000

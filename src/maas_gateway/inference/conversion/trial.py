@@ -13,8 +13,8 @@ Rules:
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
@@ -73,6 +73,7 @@ class Outcome:
         n_compared: output elements compared.
         took_us: microseconds that one row took, the median of some calls.
         notes: sentences for the publisher.
+        others: what `plan` says of further engines, which were held against the same reference.
     """
 
     inputs: list[dict[str, object]]
@@ -81,10 +82,17 @@ class Outcome:
     n_compared: int
     took_us: int
     notes: list[str]
+    others: list[Mapping[str, object]] = field(default_factory=list)
 
     def header(self, runtime: str) -> dict[str, object]:
         """Return the child's answer: the upload as rebuilt is the plan, in its own order."""
-        plan = {
+        signature = {"inputs": self.inputs, "outputs": self.outputs}
+        plans = [self.plan(runtime), *self.others]
+        return {"signature": signature, "plans": plans, "n_compared": self.n_compared, "notes": self.notes}
+
+    def plan(self, runtime: str) -> dict[str, object]:
+        """Return what the answer says of the upload as rebuilt as a plan."""
+        return {
             "runtime": runtime,
             "n_bytes": 0,
             "input_order": list(range(len(self.inputs))),
@@ -93,8 +101,6 @@ class Outcome:
             "tolerance": TOLERANCE,
             "took_us": self.took_us,
         }
-        signature = {"inputs": self.inputs, "outputs": self.outputs}
-        return {"signature": signature, "plans": [plan], "n_compared": self.n_compared, "notes": self.notes}
 
 
 def try_out(
@@ -125,7 +131,7 @@ def try_out(
         for difference, *compared in zip(differences, answers, again, wanted, strict=True):
             difference.add(*compared, n_rows=n_rows if samples.has_rows else None)
 
-    for free_size in samples.sizes_that(engine):
+    for free_size in samples.sizes_that(engine, reference):
         for n_rows in _BATCHES:
             compare(samples.draw(n_rows, free_size), n_rows)
     notes = []
@@ -157,7 +163,7 @@ class _Samples:
         inner = [declared.shape[1:] if self.has_rows else declared.shape for declared in inputs if declared.shape]
         self._has_free_sizes = any(not isinstance(size, int) for shape in inner for size in shape)
 
-    def sizes_that(self, engine: Run) -> list[int]:
+    def sizes_that(self, *engines: Run) -> list[int]:
         """Return the sizes of free dimensions that suit the model, and settle on integers that do.
 
         Raises:
@@ -168,7 +174,8 @@ class _Samples:
         reason = ""
         for self._bound, size in product(_INTEGER_BOUNDS, sizes):
             try:
-                engine(self.draw(2, size))
+                for engine in engines:
+                    engine(self.draw(2, size))
             except CannotCompute as cannot:
                 reason = reason or str(cannot)
                 continue
